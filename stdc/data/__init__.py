@@ -1,0 +1,1 @@
+"""Cityscapes-format data: labels, layout, checks, conversion, lists, transforms. Never imports paddle."""

@@ -1,0 +1,1 @@
+"""Everything that runs a network: devices, training loop, checkpoints, evaluation, speed."""

@@ -1,0 +1,108 @@
+"""Files that are either complete or absent.
+
+Every output is written under a temporary name in the same folder, flushed to the disk and renamed; text is sorted by its
+maker, so equal runs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Iterator, Union
+
+from stdc.errors import InputError
+
+PathLike = Union[str, Path]
+
+_CHUNK_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is fsynced and renamed, on any error it is removed.
+
+    The suffix is kept, since libraries choose the format by it.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
+    try:
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+        fsync_folder(target.parent)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+
+
+def fsync_folder(folder: PathLike) -> None:
+    """Make renames in `folder` survive a power loss."""
+    descriptor = os.open(str(folder), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: PathLike, data: bytes) -> None:
+    """Write `data` atomically."""
+    with atomic_path(path) as temporary, temporary.open("xb") as handle:
+        if data and hasattr(os, "posix_fallocate"):
+            # A full disk is reported before a byte is written.
+            os.posix_fallocate(handle.fileno(), 0, len(data))
+        handle.write(data)
+        handle.flush()
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Write `text` as UTF-8 atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: PathLike, value: Any) -> None:
+    """Write `value` as sorted, indented JSON. NaN and infinity are refused: they are not JSON.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    write_text(path, json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: PathLike) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        InputError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        with Path(path).open(encoding="utf-8") as handle:
+            return json.load(handle)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from None
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces. Used for hashes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256_text(text: str) -> str:
+    """Hex SHA-256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def sha256_file(path: PathLike) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as handle:
+        for chunk in iter(lambda: handle.read(_CHUNK_BYTES), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
