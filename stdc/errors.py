@@ -8,7 +8,8 @@ from typing import Sequence
 class InputError(Exception):
     """The user's input is wrong; programs print the message on one line and exit with 2.
 
-    The message names the file or key, what was found, what was expected and what to do. It is shown without a traceback.
+    The message names the file or key, what was found, what was expected and what to do. It is shown without a
+    traceback.
     """
 
     exit_code = 2

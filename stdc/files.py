@@ -1,7 +1,7 @@
 """Files that are either complete or absent.
 
-Every output is written under a temporary name in the same folder, flushed to the disk and renamed; text is sorted by its
-maker, so equal runs give equal bytes.
+Every output is written under a temporary name in the same folder, flushed to the disk and renamed; text is sorted by
+its maker, so equal runs give equal bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
-        os.replace(temporary, target)
+        temporary.replace(target)
         fsync_folder(target.parent)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
