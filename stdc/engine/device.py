@@ -1,0 +1,150 @@
+"""The only place that knows how devices and Paddle versions differ.
+
+Three kinds of device: ``cpu``; ``gpu`` (CUDA, and the CoreX SDK up to 4.x, whose Paddle believes it runs on CUDA);
+``iluvatar_gpu`` (Paddle 3 with the Iluvatar plug-in).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Dict, Mapping
+
+from stdc.errors import InputError
+
+KINDS = ("cpu", "gpu", "iluvatar_gpu")
+
+#: Environment that `prepare` may set, for provenance and for the environment of ranks.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+AMD_VARIABLE = "MKL_DEBUG_CPU_TYPE"
+
+
+def prepare(device: str, threads: int, flags: Mapping[str, bool] = {}) -> None:  # noqa: B006 (never written to)
+    """Set what has to be set before paddle is imported: threads, kernel flags, the kind of collective library.
+
+    Args:
+        device: one of KINDS.
+        threads: CPU threads for the mathematics of one process. Results are equal bit for bit only for an equal count.
+        flags: Paddle flags without their ``FLAGS_`` prefix, for example ``cudnn_deterministic``.
+    Raises:
+        InputError: unknown device, or less than one thread.
+        RuntimeError: paddle is imported already, so that the settings would have no effect.
+    """
+    if device not in KINDS:
+        raise InputError(f"device: {device!r} is not one of {', '.join(KINDS)}")
+    if threads < 1:
+        raise InputError(f"threads: {threads}; at least 1 is needed")
+    if "paddle" in sys.modules:
+        raise RuntimeError("device.prepare: paddle is imported already")
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+    for name, value in flags.items():
+        os.environ["FLAGS_" + name] = "1" if value else "0"
+    # Paddle's compile cache notice is no news to a user, and would fill the log of every stage.
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    if device == "cpu" and is_amd():
+        # Paddle ships an MKL that takes its slow path on AMD processors unless told otherwise. An empty value keeps it.
+        os.environ.setdefault(AMD_VARIABLE, "5")
+    if device == "iluvatar_gpu":
+        os.environ.setdefault("PADDLE_XCCL_BACKEND", "iluvatar_gpu")
+        os.environ.setdefault("PADDLE_DISTRI_BACKEND", "xccl")
+
+
+def kernel_flags(recipe: Mapping[str, Any]) -> Dict[str, bool]:
+    """The Paddle flags of a recipe's kernel keys."""
+    flags = {
+        "cudnn_exhaustive_search": bool(recipe.get("cudnn_exhaustive_search")),
+        "cudnn_batchnorm_spatial_persistent": bool(recipe.get("cudnn_batchnorm_spatial_persistent")),
+    }
+    if recipe.get("deterministic"):
+        flags["cudnn_deterministic"] = True
+        flags["cudnn_exhaustive_search"] = False
+    return flags
+
+
+def select(device: str) -> None:
+    """Make `device` the one that tensors are made on; in a rank, the rank's own.
+
+    Raises:
+        InputError: this Paddle has no such device, or none is visible.
+    """
+    import paddle
+
+    available = count(device)
+    if available < 1:
+        raise InputError(
+            f"device: {device!r} asked for, but paddle {paddle.__version__} sees none; "
+            "run `doctor` for the reason, or use device cpu"
+        )
+    if device == "cpu":
+        paddle.set_device("cpu")
+        return
+    local_rank = int(os.environ.get("PADDLE_LOCAL_RANK", os.environ.get("PADDLE_RANK_IN_NODE", "0")))
+    paddle.set_device(f"{device}:{local_rank % available}")
+
+
+def count(device: str) -> int:
+    """How many devices of a kind this process sees; for the CPU always 1."""
+    import paddle
+
+    if device == "cpu":
+        return 1
+    if device == "gpu":
+        return int(paddle.device.cuda.device_count()) if paddle.is_compiled_with_cuda() else 0
+    custom = getattr(paddle.device, "get_available_custom_device", None)
+    return sum(name.split(":")[0] == device for name in custom()) if custom else 0
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has finished what was asked of it."""
+    import paddle
+
+    if device == "gpu":
+        paddle.device.cuda.synchronize()
+    elif device != "cpu":
+        paddle.device.synchronize()
+
+
+def backend(device: str) -> str:
+    """A short name of what computes, for protocols: ``paddle 3.3.1 cpu``."""
+    import paddle
+
+    return f"paddle {paddle.__version__} {device}"
+
+
+def describe(device: str) -> Dict[str, Any]:
+    """What computes, for provenance: model name, count, driver libraries, environment that changes results."""
+    import paddle
+
+    facts: Dict[str, Any] = {"kind": device, "visible": count(device), "paddle": paddle.__version__}
+    if device == "cpu":
+        facts["name"] = cpu_name()
+    elif device == "gpu":
+        facts["name"] = paddle.device.cuda.get_device_name(0)
+        facts["cuda"] = paddle.version.cuda()
+        facts["cudnn"] = paddle.version.cudnn()
+    variables = (*THREAD_VARIABLES, AMD_VARIABLE, "CUDA_VISIBLE_DEVICES")
+    facts["environment"] = {name: os.environ[name] for name in variables if name in os.environ}
+    facts["environment"].update({name: value for name, value in os.environ.items() if name.startswith("FLAGS_")})
+    return facts
+
+
+def cpu_name() -> str:
+    """The processor's name as the kernel tells it."""
+    for line in _cpuinfo().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return "unknown processor"
+
+
+def is_amd() -> bool:
+    """Whether the processor is AMD's."""
+    return "AuthenticAMD" in _cpuinfo()
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
