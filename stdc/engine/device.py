@@ -20,7 +20,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 AMD_VARIABLE = "MKL_DEBUG_CPU_TYPE"
 
 
-def prepare(device: str, threads: int, flags: Mapping[str, bool] = {}) -> None:  # noqa: B006 (never written to)
+def prepare(device: str, threads: int, flags: Mapping[str, bool] = {}) -> None:
     """Set what has to be set before paddle is imported: threads, kernel flags, the kind of collective library.
 
     Args:
