@@ -1,7 +1,7 @@
 """Weights as files, without ever executing pickled code.
 
-`.pdparams` (PaddleSeg's exchange format) is a pickle. It is read by an unpickler that knows three names and builds arrays
-from bytes whose length it has checked, and is written so that old and new NumPy read it. Our own files are safetensors.
+`.pdparams` (PaddleSeg's exchange format) is a pickle. It is read by an unpickler that knows a handful of names and
+builds arrays from bytes whose length it has checked; it is written so that old and new NumPy read it. Our own files are safetensors.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 import math
 import pickle
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, ClassVar, Dict, Mapping, Tuple
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def parse_pdparams(data: bytes, name: str) -> Arrays:
 def write_pdparams(path: files.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a `.pdparams` file that `paddle.load` and PaddleSeg read; equal arrays give equal bytes."""
     buffer = io.BytesIO()
-    table = {str(name): np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    table = {str(name): np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     _ExchangePickler(buffer, protocol=4).dump(table)
     files.write_bytes(path, buffer.getvalue())
 
@@ -92,7 +92,7 @@ def write_safetensors(path: files.PathLike, arrays: Mapping[str, np.ndarray]) ->
     """Write a safetensors file atomically; equal arrays give equal bytes."""
     from safetensors.numpy import save
 
-    files.write_bytes(path, save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}))
+    files.write_bytes(path, save({name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}))
 
 
 def read(path: files.PathLike) -> Arrays:
@@ -128,7 +128,7 @@ class _StoredArray:
         if min(shape, default=0) < 0 or math.prod(shape) * stored.dtype.itemsize != len(data):
             raise _RefusedError(f"an array of shape {shape} with {len(data)} bytes")
         array = np.frombuffer(data, stored.dtype).reshape(shape, order="F" if fortran else "C")
-        self.array = np.ascontiguousarray(array.astype(stored.dtype.newbyteorder("="))).reshape(shape)
+        self.array = np.array(array, stored.dtype.newbyteorder("="), order="C")
 
 
 class _StoredDtype:
@@ -171,7 +171,7 @@ def _encode(text: str, encoding: str) -> bytes:
 class _ArrayUnpickler(pickle.Unpickler):
     """Knows arrays and the dicts and tuples around them; every other name is refused."""
 
-    _KNOWN: Dict[Tuple[str, str], Any] = {
+    _KNOWN: ClassVar[Dict[Tuple[str, str], Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy", "ndarray"): _ARRAY_TYPE,
@@ -200,6 +200,3 @@ class _ExchangePickler(pickle._Pickler):  # type: ignore[name-defined]
             self.memoize(value)
             return
         super().save_global(value, name)
-
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
-    dispatch[type(lambda: None)] = save_global
