@@ -46,6 +46,7 @@ class TrainRecipe:
     warmup_iterations: int
     warmup_start_lr: float
     # data augmentation
+    pipeline: str
     scale_min: float
     scale_max: float
     scale_step: float
@@ -56,6 +57,7 @@ class TrainRecipe:
     brightness: float
     contrast: float
     saturation: float
+    hue: float
     mean: Triple
     std: Triple
     # losses
@@ -83,6 +85,7 @@ PRESETS: Dict[str, Dict[str, Any]] = {
         "end_lr": 0.0,
         "warmup_iterations": 0,
         "warmup_start_lr": 0.0,
+        "pipeline": "paddleseg",
         "scale_min": 0.5,
         "scale_max": 2.0,
         "scale_step": 0.25,
@@ -93,6 +96,8 @@ PRESETS: Dict[str, Dict[str, Any]] = {
         "brightness": 0.4,
         "contrast": 0.4,
         "saturation": 0.4,
+        # The configuration does not name the hue, so RandomDistort's own default acts: 18/256 of a turn, half the time.
+        "hue": 18.0,
         "mean": (0.5, 0.5, 0.5),
         "std": (0.5, 0.5, 0.5),
         "ohem_threshold": 0.7,
@@ -109,6 +114,7 @@ PRESETS: Dict[str, Dict[str, Any]] = {
         "end_lr": 0.0,
         "warmup_iterations": 1000,
         "warmup_start_lr": 1e-5,
+        "pipeline": "authors",
         "scale_min": 0.125,
         "scale_max": 1.5,
         "scale_step": 0.125,
@@ -119,6 +125,7 @@ PRESETS: Dict[str, Dict[str, Any]] = {
         "brightness": 0.5,
         "contrast": 0.5,
         "saturation": 0.5,
+        "hue": 0.0,
         "mean": _IMAGENET_MEAN,
         "std": _IMAGENET_STD,
         "ohem_threshold": 0.7,
