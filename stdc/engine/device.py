@@ -71,17 +71,13 @@ def select(device: str) -> None:
     """
     import paddle
 
-    available = count(device)
-    if available < 1:
+    if count(device) < 1:
         raise InputError(
             f"device: {device!r} asked for, but paddle {paddle.__version__} sees none; "
             "run `doctor` for the reason, or use device cpu"
         )
-    if device == "cpu":
-        paddle.set_device("cpu")
-        return
-    local_rank = int(os.environ.get("PADDLE_LOCAL_RANK", os.environ.get("PADDLE_RANK_IN_NODE", "0")))
-    paddle.set_device(f"{device}:{local_rank % available}")
+    # Without a number paddle takes the one its launcher gave to this rank.
+    paddle.set_device(device)
 
 
 def count(device: str) -> int:
