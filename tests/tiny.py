@@ -22,7 +22,7 @@ TINY_CITIES: Mapping[str, Sequence[str]] = {
     "test": ("berlin", "bonn"),
 }
 
-#: Drawn four a frame in turn over the bands of sky, building, vegetation, road and sidewalk: four frames show all of them.
+#: Drawn four a frame in turn, over bands of sky, building, vegetation, road and sidewalk: four frames show them all.
 _OBJECTS = (
     "wall",
     "fence",
@@ -100,8 +100,8 @@ def tiny_annotation(height: int, width: int, number: int, dummy: bool = False) -
     """The polygons document of frame `number`; `dummy` as in the official test split."""
 
     def box(label: str, top: float, left: float, bottom: float, right: float) -> Dict[str, Any]:
-        rows = [int(round(value * (height - 1))) for value in (top, bottom)]
-        columns = [int(round(value * (width - 1))) for value in (left, right)]
+        rows = [round(value * (height - 1)) for value in (top, bottom)]
+        columns = [round(value * (width - 1)) for value in (left, right)]
         corners = [(0, 0), (1, 0), (1, 1), (0, 1)]
         return {"label": label, "polygon": [[columns[x], rows[y]] for x, y in corners]}
 
