@@ -15,9 +15,8 @@ from typing import Callable, List, Optional, TextIO
 # The programs run as plain files from any working directory, with `stdc` beside `workflow/`, not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from stdc.errors import InputError
+from stdc.errors import StdcError
 
-EXIT_INPUT = 2
 EXIT_FAULT = 1
 
 
@@ -69,9 +68,9 @@ def run(
         sys.stderr = Tee(sys.stderr, path.open("a", encoding="utf-8"))  # type: ignore[assignment]
     try:
         main(options)
-    except InputError as error:
+    except StdcError as error:
         print(f"{arguments.prog}: {error}", file=sys.stderr, flush=True)
-        return EXIT_INPUT
+        return error.exit_code
     except OSError as error:
         # A full disk, a missing permission: not the program's fault, and the name of the file says it all.
         where = f"{error.filename}: " if error.filename else ""

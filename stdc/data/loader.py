@@ -1,0 +1,120 @@
+"""Batches ahead of need, from worker processes that never outlive the trainer.
+
+Why not Paddle's own loader: its workers survive a killed trainer, keep its locks and leave shared-memory files behind.
+Here each sample's randomness comes from its key, so any number of workers gives the same batches.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import multiprocessing
+import os
+import time
+from typing import Any, Deque, Iterable, Iterator, List, NamedTuple, Sequence
+
+import numpy as np
+
+from stdc.errors import InputError
+from stdc.processes import die_with_parent
+
+#: Batches asked for ahead of the one in use, a worker.
+_BATCHES_AHEAD = 2
+
+_dataset: Any = None
+
+
+class Batch(NamedTuple):
+    """Stacked samples.
+
+    Attributes:
+        images: (N, 3, H, W), float32.
+        labels: (N, H, W), uint8 train ids.
+        keys: the samples' keys, in order.
+        wait_s: seconds the caller had to wait for this batch.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    keys: List[int]
+    wait_s: float
+
+
+def batches(dataset: Any, steps: Iterable[List[int]], workers: int) -> Iterator[Batch]:
+    """Yield one batch for each list of keys, in order.
+
+    Args:
+        dataset: `dataset[key]` gives (image, label, …); it is pickled once for each worker.
+        steps: keys of each batch.
+        workers: processes; 0 reads in this one.
+    Raises:
+        InputError: a sample is not readable.
+        RuntimeError: a worker process died.
+    """
+    if workers == 0:
+        yield from _in_process(dataset, steps)
+    else:
+        yield from _in_workers(dataset, steps, workers)
+
+
+def _in_process(dataset: Any, steps: Iterable[List[int]]) -> Iterator[Batch]:
+    for keys in steps:
+        started = time.perf_counter()
+        samples = [dataset[key] for key in keys]
+        yield _stack(samples, keys, started)
+
+
+def _in_workers(dataset: Any, steps: Iterable[List[int]], workers: int) -> Iterator[Batch]:
+    # Spawned, not forked: a fork copies paddle's threads' locks and the run folder's lock into the worker.
+    executor = concurrent.futures.ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), _start_worker, (dataset, os.getpid())
+    )
+    waiting: Deque[Any] = collections.deque()
+    upcoming = iter(steps)
+    try:
+        while True:
+            while len(waiting) < workers * _BATCHES_AHEAD:
+                keys = next(upcoming, None)
+                if keys is None:
+                    break
+                waiting.append((keys, [executor.submit(_read, key) for key in keys]))
+            if not waiting:
+                return
+            started = time.perf_counter()
+            keys, futures = waiting.popleft()
+            try:
+                samples = [future.result() for future in futures]
+            except concurrent.futures.process.BrokenProcessPool:
+                raise RuntimeError("a data worker died; was it killed, or is the memory full?") from None
+            yield _stack(samples, keys, started)
+    finally:
+        for _, futures in waiting:
+            for future in futures:
+                future.cancel()
+        executor.shutdown(wait=True)
+
+
+def _start_worker(dataset: Any, parent: int) -> None:
+    die_with_parent(parent)
+    # One core a worker; OpenCV would start a thread pool in each.
+    import cv2
+
+    cv2.setNumThreads(1)
+    global _dataset
+    _dataset = dataset
+
+
+def _read(key: int) -> Any:
+    try:
+        return _dataset[key]
+    except InputError:
+        raise
+    except Exception as error:
+        raise RuntimeError(f"sample {key}: {type(error).__name__}: {error}") from error
+
+
+def _stack(samples: Sequence[Any], keys: List[int], started: float) -> Batch:
+    wait_s = time.perf_counter() - started
+    return Batch(
+        np.stack([sample[0] for sample in samples]), np.stack([sample[1] for sample in samples]), list(keys), wait_s
+    )
