@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# build.sh [--engine docker|buildah] IMAGE [BUILD OPTION...]
+#
+# Builds docker/IMAGE.Dockerfile (python, cpu, cuda, corex) as stdc:IMAGE (python: stdc-python:3.13) with the commit in
+# its labels. What follows IMAGE goes to the engine, for example --build-arg BASE_IMAGE=corex:3.1.0.
+# CA_BUNDLE and PIP_CONF name files that are handed over as build secrets; neither ends in a layer.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+engine=docker
+if [[ ${1:-} == --engine ]]; then
+    engine=$2
+    shift 2
+fi
+if [[ $# -lt 1 || ! -f docker/$1.Dockerfile ]]; then
+    echo "build.sh: name one of: $(cd docker && ls -- *.Dockerfile | sed 's/[.]Dockerfile//' | tr '\n' ' ')" >&2
+    exit 2
+fi
+image=$1
+shift
+tag=stdc:$image
+[[ $image == python ]] && tag=stdc-python:3.13
+
+revision=$(git rev-parse HEAD 2> /dev/null || echo unknown)
+if [[ $revision != unknown && -n $(git status --porcelain --untracked-files=no 2> /dev/null) ]]; then
+    revision+=-dirty
+fi
+
+options=(--network host --file "docker/$image.Dockerfile" --tag "$tag" --build-arg "REVISION=$revision")
+[[ -n ${CA_BUNDLE:-} ]] && options+=(--secret "id=ca_bundle,src=$CA_BUNDLE")
+[[ -n ${PIP_CONF:-} ]] && options+=(--secret "id=pip_conf,src=$PIP_CONF")
+
+case $engine in
+    docker)
+        # Old engines have BuildKit only when asked, new ones have nothing else.
+        DOCKER_BUILDKIT=1 docker build --progress plain "${options[@]}" "$@" .
+        ;;
+    buildah)
+        # No daemon and no cgroups: works where a CI machine forbids both. The docker format keeps SHELL and HEALTHCHECK.
+        buildah bud --format docker --isolation chroot --layers "${options[@]}" "$@" .
+        ;;
+    *)
+        echo "build.sh: --engine $engine; expected docker or buildah" >&2
+        exit 2
+        ;;
+esac
