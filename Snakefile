@@ -1,0 +1,36 @@
+# STDC-Seg on Cityscapes: from a dataset folder to a verdict.
+#
+#   snakemake --cores all                                   generated mini-Cityscapes, CPU, minutes
+#   snakemake --cores all --configfile config/stdc1_cityscapes_1024x512_80k.yaml --config dataset=<folder>
+#
+# Keys: workflow/schemas/config.schema.yaml. Parts and files: ARCHITECTURE.md.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+# A recipe alone says what runs: the mini recipe's values do not shine through one that is given on the command line.
+if not workflow.overwrite_configfiles:
+
+    configfile: f"{workflow.basedir}/config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/dataset.smk"
+include: "workflow/rules/weights.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.output,
+
+
+onstart:
+    run_lock()
+
+
+onerror:
+    explain_failure(log)

@@ -1,0 +1,72 @@
+"""Which source files a program consists of, read from its import statements.
+
+Rules declare them as inputs: an edit reruns what it touches and nothing else, and no list has to be kept by hand.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from pathlib import Path
+from typing import List, Set
+
+#: Files that the code opens instead of importing them, by the module that does so.
+DATA_FILES = {
+    "stdc/verdict.py": ["stdc/reference.yaml"],
+    "stdc/report/__init__.py": ["stdc/report/*.html", "stdc/report/*.css", "stdc/report/*.js"],
+}
+
+
+def code_of(root: Path, program: str) -> List[str]:
+    """The program and every file of this repository that it imports, directly or not; sorted, relative to `root`.
+
+    Imports inside functions count too.
+    """
+    waiting = [f"workflow/scripts/{program}.py"]
+    files: Set[str] = set()
+    while waiting:
+        file = waiting.pop()
+        if file not in files:
+            files.add(file)
+            waiting.extend(_imports(root, file))
+    for module, patterns in DATA_FILES.items():
+        if module in files:
+            files.update(str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern))
+    return sorted(files)
+
+
+@functools.lru_cache(maxsize=None)
+def _imports(root: Path, file: str) -> List[str]:
+    """Files of this repository that `file` imports itself, with the packages they lie in."""
+    path = root / file
+    if not path.is_file():
+        return []
+    found: Set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes(), filename=file)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                found.update(_files(root, alias.name))
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = Path(file).parts[: -node.level]
+                base = ".".join((*package, *filter(None, [base])))
+            found.update(_files(root, base))
+            for alias in node.names:
+                found.update(_files(root, f"{base}.{alias.name}"))
+    return sorted(found)
+
+
+def _files(root: Path, module: str) -> Set[str]:
+    """`stdc.data.labels` -> the files that importing it runs."""
+    parts = module.split(".")
+    if parts[0] != "stdc":
+        beside = Path("workflow/scripts", *parts).with_suffix(".py")
+        return {str(beside)} if len(parts) == 1 and (root / beside).is_file() else set()
+    files: Set[str] = set()
+    for count in range(1, len(parts) + 1):
+        stem = Path(*parts[:count])
+        for candidate in (stem / "__init__.py", stem.with_suffix(".py")):
+            if (root / candidate).is_file():
+                files.add(str(candidate))
+    return files

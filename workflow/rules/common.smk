@@ -1,0 +1,164 @@
+# What the rules share: the checked configuration, names of files, code as input. No rule here.
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config, validate
+
+CODE = Path(workflow.basedir)
+sys.path.insert(0, str(CODE / "workflow" / "lib"))
+
+import code_inputs
+import configuration
+import dataset_folder
+import session
+
+EXIT_INPUT = 2
+
+
+def stop(problems):
+    """End Snakemake as every program of this project ends on wrong input: a line a problem, exit code 2."""
+    for problem in problems:
+        print(f"stdc: {problem}", file=sys.stderr, flush=True)
+    raise SystemExit(EXIT_INPUT)
+
+
+# ---- configuration
+
+
+def check_configuration():
+    """Give words from the command line their types, fill in defaults, refuse what the schema does not allow."""
+    schema = yaml.safe_load((CODE / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
+    settings = workflow.config_settings
+    text = dict(words.split("=", 1) for words in settings.config_args or ())
+    given = configuration.parse_words(settings.config, schema, text)
+    sources = [(os.path.relpath(path), yaml.full_load(Path(path).read_text("utf-8"))) for path in workflow.configfiles]
+    sources.append(("--config", given))
+    merged = configuration.tidy(configuration.merged(config, given), schema)
+    problems = configuration.problems(merged, schema, sources)
+    if problems:
+        stop(problems)
+    config.clear()
+    config.update(merged)
+    validate(config, schema=str(CODE / "workflow/schemas/config.schema.yaml"))
+    problems = configuration.contradictions(config, sources)
+    if problems:
+        stop(problems)
+
+
+check_configuration()
+
+NAME = config["name"]
+SEEDS = config["seeds"]
+HARDWARE = config["hardware"]
+RESULTS = f"results/{NAME}"
+
+
+def short_hash(value):
+    """Names a folder after the configuration that made it."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+# ---- dataset: generated, in archives, or a folder of the user's, which is only read
+
+
+def find_dataset():
+    """(kind, key, root): what the dataset is, what names its files under resources/, where it lies."""
+    if config["dataset"] is None:
+        key = f"synthetic-{short_hash(config['synthetic'])}"
+        return "synthetic", key, f"resources/{key}/dataset"
+    folder = Path(os.path.abspath(os.path.expanduser(config["dataset"])))
+    if not folder.is_dir():
+        found = "not a folder" if folder.exists() else "no such folder"
+        stop(
+            [
+                f"dataset: {folder}: {found}; give the folder that holds leftImg8bit and gtFine, or the two zips, "
+                "or leave the key out to run on a generated dataset"
+            ]
+        )
+    kind, key = dataset_folder.kind_of(folder), dataset_folder.key_of(folder)
+    return kind, key, f"resources/{key}/dataset" if kind == "archives" else str(folder)
+
+
+DATASET_KIND, DATASET_KEY, DATASET = find_dataset()
+DATASET_SOURCE = None if DATASET_KIND == "synthetic" else os.path.abspath(os.path.expanduser(config["dataset"]))
+DATASET_FINGERPRINT = dataset_folder.fingerprint(Path(DATASET_SOURCE)) if DATASET_SOURCE else ""
+# Made here and finished when its index is written; a folder of the user's has none.
+DATASET_INDEX = [] if DATASET_KIND == "folder" else f"resources/{DATASET_KEY}/dataset.json"
+
+MANIFEST = f"resources/{DATASET_KEY}/manifest.json"
+LABELS = f"resources/{DATASET_KEY}/labels"
+LABELS_INDEX = f"resources/{DATASET_KEY}/labels.json"
+LISTS = f"resources/{DATASET_KEY}/lists-{short_hash(config['data'])}"
+
+
+# ---- the part of the configuration that each stage depends on, and nothing else
+
+
+def _sections(*names):
+    return {name: config[name] for name in names}
+
+
+PRETRAINED = config["model"]["pretrained"]["source"]
+STAGES = {
+    "dataset": _sections("synthetic"),
+    "train": {**_sections("model", "train"), "data": {"separator": config["data"]["separator"]}},
+    "evaluate": {**_sections("model", "train", "evaluate"), "data": {"separator": config["data"]["separator"]}},
+    "speed": _sections("model", "speed"),
+    "report": {**_sections("name", "seeds", "model", "train", "evaluate", "report"), "dataset_kind": DATASET_KIND},
+}
+
+
+def stage_json(wildcards):
+    return json.dumps(STAGES[wildcards.stage], sort_keys=True, indent=1)
+
+
+# ---- code and interpreter
+
+# One setting names the interpreter of the programs; it may be older than Snakemake's. Jobs inherit it, also on a cluster.
+_beside = CODE / ".venv" / "train" / "bin" / "python"
+os.environ.setdefault("STDC_PYTHON", str(_beside) if _beside.exists() else sys.executable)
+
+
+def code(program):
+    """The files that make up a program, as rule inputs; relative where the checkout is the working directory."""
+    root = Path() if CODE == Path.cwd() else CODE
+    return [
+        str(root / file) for file in code_inputs.code_of(CODE, program) if not file.endswith(f"scripts/{program}.py")
+    ]
+
+
+def script(program):
+    """The program itself."""
+    return str((Path() if CODE == Path.cwd() else CODE) / "workflow" / "scripts" / f"{program}.py")
+
+
+# ---- one run at a time, and what it says at the end
+
+
+def run_lock():
+    global _held_lock
+    try:
+        _held_lock = session.hold_lock(Path.cwd())
+    except BlockingIOError as error:
+        print(f"stdc: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(1)
+
+
+def explain_failure(snakemake_log):
+    """Repeat the failed program's last lines where the user looks first, and end with its exit code if the input is wrong."""
+    try:
+        failed = session.failures(Path(snakemake_log).read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return
+    for failure in failed:
+        print(f"\nstdc: {failure.rule} failed; see {failure.log}", file=sys.stderr)
+        for line in session.last_words(Path(failure.log)) if failure.log else ():
+            print(f"  {line}", file=sys.stderr)
+    sys.stderr.flush()
+    if failed and all(failure.exit_code == EXIT_INPUT for failure in failed):
+        raise SystemExit(EXIT_INPUT)

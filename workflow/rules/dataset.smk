@@ -1,0 +1,181 @@
+# From a dataset to label rasters and lists.
+
+
+rule write_config:
+    output:
+        f"{RESULTS}/config/{{stage}}.json",
+    log:
+        f"logs/write_config/{NAME}-{{stage}}.log",
+    localrule: True
+    params:
+        text=stage_json,
+    shell:
+        r"""
+        printf '%s\n' {params.text:q} >{output:q} 2>{log:q}
+        """
+
+
+if DATASET_KIND == "synthetic":
+
+    rule write_synthetic_config:
+        output:
+            f"resources/{DATASET_KEY}/synthetic.json",
+        log:
+            f"logs/write_synthetic_config/{DATASET_KEY}.log",
+        localrule: True
+        params:
+            text=lambda wildcards: json.dumps({"synthetic": config["synthetic"]}, sort_keys=True, indent=1),
+        shell:
+            r"""
+            printf '%s\n' {params.text:q} >{output:q} 2>{log:q}
+            """
+
+    rule make_synthetic:
+        input:
+            program=script("make_synthetic"),
+            code=code("make_synthetic"),
+            config=rules.write_synthetic_config.output,
+        output:
+            dataset=directory(DATASET),
+            index=DATASET_INDEX,
+        log:
+            f"logs/make_synthetic/{DATASET_KEY}.log",
+        benchmark:
+            f"logs/benchmark/make_synthetic/{DATASET_KEY}.tsv"
+        threads: 4
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        shell:
+            r"""
+            exec "$STDC_PYTHON" {input.program:q} \
+                --config {input.config:q} \
+                --threads {threads} \
+                --output {output.dataset:q} \
+                --index {output.index:q} \
+                --log {log:q}
+            """
+
+
+if DATASET_KIND == "archives":
+
+    rule extract_dataset:
+        input:
+            program=script("extract_dataset"),
+            code=code("extract_dataset"),
+        output:
+            dataset=directory(DATASET),
+            index=DATASET_INDEX,
+        log:
+            f"logs/extract_dataset/{DATASET_KEY}.log",
+        benchmark:
+            f"logs/benchmark/extract_dataset/{DATASET_KEY}.tsv"
+        resources:
+            mem_mb=2000,
+            runtime=120,
+        params:
+            archives=lambda wildcards: DATASET_SOURCE,
+            fingerprint=DATASET_FINGERPRINT,
+        shell:
+            r"""
+            exec "$STDC_PYTHON" {input.program:q} \
+                --archives {params.archives:q} \
+                --output {output.dataset:q} \
+                --index {output.index:q} \
+                --log {log:q}
+            """
+
+
+rule check_dataset:
+    input:
+        program=script("check_dataset"),
+        code=code("check_dataset"),
+        index=DATASET_INDEX,
+    output:
+        manifest=MANIFEST,
+    log:
+        f"logs/check_dataset/{DATASET_KEY}.log",
+    benchmark:
+        f"logs/benchmark/check_dataset/{DATASET_KEY}.tsv"
+    threads: 8
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        dataset=lambda wildcards: DATASET,
+        expect=config["data"]["expect"],
+        # Not an option: the check runs again when the user's files change.
+        fingerprint=DATASET_FINGERPRINT,
+    shell:
+        r"""
+        exec "$STDC_PYTHON" {input.program:q} \
+            --dataset {params.dataset:q} \
+            --expect {params.expect:q} \
+            --threads {threads} \
+            --output {output.manifest:q} \
+            --log {log:q}
+        """
+
+
+rule convert_labels:
+    input:
+        program=script("convert_labels"),
+        code=code("convert_labels"),
+        manifest=MANIFEST,
+    output:
+        labels=directory(LABELS),
+        index=LABELS_INDEX,
+    log:
+        f"logs/convert_labels/{DATASET_KEY}.log",
+    benchmark:
+        f"logs/benchmark/convert_labels/{DATASET_KEY}.tsv"
+    threads: 8
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        dataset=lambda wildcards: DATASET,
+    shell:
+        r"""
+        exec "$STDC_PYTHON" {input.program:q} \
+            --dataset {params.dataset:q} \
+            --manifest {input.manifest:q} \
+            --threads {threads} \
+            --output {output.labels:q} \
+            --index {output.index:q} \
+            --log {log:q}
+        """
+
+
+rule create_lists:
+    input:
+        program=script("create_lists"),
+        code=code("create_lists"),
+        manifest=MANIFEST,
+        index=LABELS_INDEX,
+    output:
+        train=f"{LISTS}/train.txt",
+        val=f"{LISTS}/val.txt",
+        test=f"{LISTS}/test.txt",
+    log:
+        f"logs/create_lists/{DATASET_KEY}.log",
+    benchmark:
+        f"logs/benchmark/create_lists/{DATASET_KEY}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        folder=lambda wildcards, output: os.path.dirname(output.train),
+        separator=config["data"]["separator"],
+        subset=[
+            f"--subset-{split}={frames}" for split, frames in config["data"]["subset"].items() if frames is not None
+        ],
+    shell:
+        r"""
+        exec "$STDC_PYTHON" {input.program:q} \
+            --manifest {input.manifest:q} \
+            --index {input.index:q} \
+            --separator {params.separator:q} {params.subset:q} \
+            --output {params.folder:q} \
+            --log {log:q}
+        """

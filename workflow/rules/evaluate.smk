@@ -1,0 +1,76 @@
+# Scores and speed of trained weights.
+
+
+rule evaluate:
+    input:
+        program=script("evaluate"),
+        code=code("evaluate"),
+        config=f"{RESULTS}/config/evaluate.json",
+        weights=lambda wildcards: f"{RESULTS}/seed{{seed}}/{'best' if wildcards.which else 'model'}.pdparams",
+        manifest=MANIFEST,
+        labels=LABELS,
+        index=LABELS_INDEX,
+        val_list=rules.create_lists.output.val,
+    output:
+        metrics=f"{RESULTS}/seed{{seed}}/metrics{{which,|_best}}.json",
+    log:
+        f"logs/evaluate/{NAME}-seed{{seed}}{{which}}.log",
+    benchmark:
+        f"logs/benchmark/evaluate/{NAME}-seed{{seed}}{{which}}.tsv"
+    threads: HARDWARE["devices"] * HARDWARE["threads"]
+    resources:
+        mem_mb=8000 * HARDWARE["devices"],
+        runtime=240,
+        device=HARDWARE["device"],
+        devices=HARDWARE["devices"],
+        maths_threads=HARDWARE["threads"],
+    params:
+        dataset=lambda wildcards: DATASET,
+    shell:
+        r"""
+        exec "$STDC_PYTHON" {input.program:q} \
+            --config {input.config:q} \
+            --weights {input.weights:q} \
+            --dataset {params.dataset:q} \
+            --labels {input.labels:q} \
+            --list {input.val_list:q} \
+            --manifest {input.manifest:q} \
+            --device {resources.device:q} \
+            --devices {resources.devices} \
+            --threads {resources.maths_threads} \
+            --output {output.metrics:q} \
+            --log {log:q}
+        """
+
+
+rule measure_speed:
+    input:
+        program=script("measure_speed"),
+        code=code("measure_speed"),
+        config=f"{RESULTS}/config/speed.json",
+        weights=rules.train.output.model,
+        history=rules.train.output.history,
+    output:
+        speed=f"{RESULTS}/seed{{seed}}/speed.json",
+    log:
+        f"logs/measure_speed/{NAME}-seed{{seed}}.log",
+    benchmark:
+        f"logs/benchmark/measure_speed/{NAME}-seed{{seed}}.tsv"
+    # All cores of the run: nothing else may disturb the clock.
+    threads: workflow.cores or HARDWARE["threads"]
+    resources:
+        mem_mb=8000,
+        runtime=60,
+        device=HARDWARE["device"],
+        maths_threads=HARDWARE["threads"],
+    shell:
+        r"""
+        exec "$STDC_PYTHON" {input.program:q} \
+            --config {input.config:q} \
+            --weights {input.weights:q} \
+            --history {input.history:q} \
+            --device {resources.device:q} \
+            --threads {resources.maths_threads} \
+            --output {output.speed:q} \
+            --log {log:q}
+        """

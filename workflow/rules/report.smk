@@ -1,0 +1,45 @@
+# The verdict, and one page that shows how it came about.
+
+
+rule report:
+    input:
+        program=script("report"),
+        code=code("report"),
+        config=f"{RESULTS}/config/report.json",
+        history=expand(rules.train.output.history, seed=SEEDS),
+        provenance=expand(rules.train.output.provenance, seed=SEEDS),
+        metrics=expand(
+            rules.evaluate.output.metrics, seed=SEEDS, which=["", "_best"] if config["train"]["evaluate"] else [""]
+        ),
+        speed=expand(rules.measure_speed.output.speed, seed=SEEDS),
+        weights=expand(rules.train.output.model, seed=SEEDS),
+        manifest=MANIFEST,
+        labels=LABELS,
+        index=LABELS_INDEX,
+        val_list=rules.create_lists.output.val,
+    output:
+        verdict=f"{RESULTS}/verdict.json",
+        report=f"{RESULTS}/report.html",
+    log:
+        f"logs/report/{NAME}.log",
+    benchmark:
+        f"logs/benchmark/report/{NAME}.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        dataset=lambda wildcards: DATASET,
+        results=lambda wildcards, output: os.path.dirname(output.verdict),
+    shell:
+        r"""
+        exec "$STDC_PYTHON" {input.program:q} \
+            --config {input.config:q} \
+            --results {params.results:q} \
+            --manifest {input.manifest:q} \
+            --dataset {params.dataset:q} \
+            --labels {input.labels:q} \
+            --list {input.val_list:q} \
+            --verdict {output.verdict:q} \
+            --report {output.report:q} \
+            --log {log:q}
+        """

@@ -1,0 +1,58 @@
+# One training for each seed. Checkpoints live in runs/, which no rule declares: Snakemake deletes the outputs of a failed job.
+
+
+rule train:
+    input:
+        program=script("train"),
+        code=code("train"),
+        config=f"{RESULTS}/config/train.json",
+        manifest=MANIFEST,
+        labels=LABELS,
+        index=LABELS_INDEX,
+        train_list=rules.create_lists.output.train,
+        val_list=rules.create_lists.output.val,
+        backbone=[] if PRETRAINED is None else rules.fetch_backbone.output.weights,
+    output:
+        model=f"{RESULTS}/seed{{seed}}/model.pdparams",
+        best=f"{RESULTS}/seed{{seed}}/best.pdparams" if config["train"]["evaluate"] else [],
+        history=f"{RESULTS}/seed{{seed}}/history.jsonl",
+        provenance=f"{RESULTS}/seed{{seed}}/provenance.json",
+        vdl=directory(f"{RESULTS}/seed{{seed}}/vdl") if config["train"]["visualdl"] else [],
+    log:
+        f"logs/train/{NAME}-seed{{seed}}.log",
+    benchmark:
+        f"logs/benchmark/train/{NAME}-seed{{seed}}.tsv"
+    threads: HARDWARE["devices"] * (HARDWARE["threads"] + HARDWARE["workers"])
+    resources:
+        mem_mb=16000 * HARDWARE["devices"],
+        runtime=2880,
+        # Not params: finished work stays finished when it is looked at on another machine.
+        device=HARDWARE["device"],
+        devices=HARDWARE["devices"],
+        maths_threads=HARDWARE["threads"],
+        workers=HARDWARE["workers"],
+    params:
+        dataset=lambda wildcards: DATASET,
+        backbone=lambda wildcards, input: ["--backbone", input.backbone] if input.backbone else [],
+        best=lambda wildcards, output: ["--best", output.best] if output.best else [],
+        vdl=lambda wildcards, output: ["--vdl", output.vdl] if output.vdl else [],
+    shell:
+        r"""
+        exec "$STDC_PYTHON" {input.program:q} \
+            --config {input.config:q} \
+            --dataset {params.dataset:q} \
+            --labels {input.labels:q} \
+            --manifest {input.manifest:q} \
+            --train-list {input.train_list:q} \
+            --val-list {input.val_list:q} {params.backbone:q} \
+            --seed {wildcards.seed} \
+            --runs runs \
+            --device {resources.device:q} \
+            --devices {resources.devices} \
+            --threads {resources.maths_threads} \
+            --workers {resources.workers} \
+            --model {output.model:q} {params.best:q} \
+            --history {output.history:q} \
+            --provenance {output.provenance:q} {params.vdl:q} \
+            --log {log:q}
+        """
