@@ -7,6 +7,7 @@ Exit codes: 0 done; 2 the user's input is wrong (the message on stderr, no trace
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Callable, List, Optional, TextIO
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from stdc.errors import StdcError
+from stdc.processes import die_with_parent
 
 EXIT_FAULT = 1
 
@@ -61,6 +63,9 @@ def run(
 
     Use as `sys.exit(program.run(parser, main))`.
     """
+    if os.environ.get("STDC_DIE_WITH_PARENT") == "1":
+        # Set by the Snakefile: a job must not outlive a killed Snakemake. By hand, with nohup say, it may.
+        die_with_parent()
     options = arguments.parse_args(argv)
     if options.log:
         path = Path(options.log)

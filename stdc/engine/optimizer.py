@@ -1,0 +1,91 @@
+"""SGD with momentum over two or four groups of parameters, and its state by structured names."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping
+
+import numpy as np
+import paddle
+
+from stdc.errors import InputError
+from stdc.recipe import TrainRecipe
+
+Arrays = Dict[str, np.ndarray]
+
+#: First parts of the names of layers that are new in the segmentor, so that the authors train them faster.
+#: Source: `get_params` in the authors' `model_stages.py`: heads and feature fusion.
+HEAD_LAYERS = (
+    "ffm",
+    "conv_out",
+    "conv_out8",
+    "conv_out16",
+    "conv_out_sp8",
+    "conv_out_sp16",
+    "conv_out_sp4",
+    "conv_out_sp2",
+)
+
+_NORMS = (paddle.nn.BatchNorm2D, paddle.nn.SyncBatchNorm)
+
+
+def build_optimizer(model: paddle.nn.Layer, recipe: TrainRecipe) -> paddle.optimizer.Momentum:
+    """Momentum SGD for a segmentor; set its rate before each step with `set_lr`."""
+    groups: Dict[tuple, List[Any]] = {}
+    undecayed = set() if recipe.weight_decay_on_norm_and_bias else _undecayed(model)
+    for name, parameter in model.named_parameters():
+        if parameter.stop_gradient:
+            continue
+        decay = 0.0 if name in undecayed else recipe.weight_decay
+        factor = recipe.head_lr_factor if name.split(".", 1)[0] in HEAD_LAYERS else 1.0
+        groups.setdefault((factor, decay), []).append(parameter)
+    if len(groups) == 1:
+        ((_, decay), parameters), *_ = groups.items()
+        return paddle.optimizer.Momentum(recipe.base_lr, recipe.momentum, parameters, weight_decay=decay)
+    described = [
+        {"params": parameters, "learning_rate": factor, "weight_decay": decay}
+        for (factor, decay), parameters in groups.items()
+    ]
+    return paddle.optimizer.Momentum(recipe.base_lr, recipe.momentum, described)
+
+
+def optimizer_arrays(optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Layer) -> Arrays:
+    """The accumulators as {"<structured parameter name>.velocity": array}.
+
+    Paddle names them by a counter of layers made so far in the process, which is no name to keep.
+    """
+    stored = optimizer.state_dict()
+    arrays = {}
+    for name, parameter in model.named_parameters():
+        key = _velocity_key(parameter.name)
+        if key in stored:
+            arrays[f"{name}.velocity"] = np.asarray(stored[key].numpy())
+    return arrays
+
+
+def restore_optimizer(optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Layer, arrays: Mapping[str, Any]) -> None:
+    """Put saved accumulators back.
+
+    Raises:
+        InputError: the arrays belong to another network.
+    """
+    names = {name: parameter.name for name, parameter in model.named_parameters()}
+    state = {}
+    for key, array in arrays.items():
+        name = key.rsplit(".", 1)[0]
+        if name not in names:
+            raise InputError(f"optimizer state of {name}, which this network does not have")
+        state[_velocity_key(names[name])] = paddle.to_tensor(array)
+    optimizer.set_state_dict(state)
+
+
+def _velocity_key(parameter_name: str) -> str:
+    return f"{parameter_name}_velocity_0"
+
+
+def _undecayed(model: paddle.nn.Layer) -> set:
+    """Names of normalization parameters and of biases."""
+    names = {name for name, _ in model.named_parameters() if name.rsplit(".", 1)[-1] == "bias"}
+    for prefix, layer in model.named_sublayers():
+        if isinstance(layer, _NORMS) or type(layer).__name__.startswith("SyncBatchNorm"):
+            names |= {f"{prefix}.{name}" for name, _ in layer.named_parameters(include_sublayers=False)}
+    return names

@@ -1,0 +1,132 @@
+"""What a training run tells: the history file, VisualDL, the progress line, the status file."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+import numpy as np
+
+from stdc import files
+
+
+class History:
+    """`history.jsonl` of a run: one JSON line an event, in order, without gaps or repeats over resumes.
+
+    Args:
+        path: the file; lines after `iteration` are what a killed process wrote beyond its last checkpoint, and go.
+        iteration: steps done according to the checkpoint.
+    """
+
+    def __init__(self, path: Path, iteration: int) -> None:
+        self.path = path
+        kept = [line for line in read_history(path) if line["iteration"] <= iteration] if path.exists() else []
+        files.write_text(path, "".join(_line(event) for event in kept))
+        self._handle = path.open("a", encoding="utf-8")
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Append one event and hand it to the operating system at once."""
+        self._handle.write(_line(event))
+        self._handle.flush()
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+def read_history(path: Path) -> List[Dict[str, Any]]:
+    """All whole lines; one that a killed process left half-written is dropped."""
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            break
+    return events
+
+
+def _line(event: Mapping[str, Any]) -> str:
+    return json.dumps(event, sort_keys=True, allow_nan=False) + "\n"
+
+
+class ScalarLog:
+    """VisualDL records of a run; does nothing where they are switched off."""
+
+    def __init__(self, folder: Optional[Path]) -> None:
+        self._writer = None
+        if folder is not None:
+            # Takes half a second, and pulls in a web framework: only where it is asked for.
+            from visualdl import LogWriter
+
+            folder.mkdir(parents=True, exist_ok=True)
+            self._writer = LogWriter(logdir=str(folder))
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """The scalars of one history event."""
+        if self._writer is None:
+            return
+        group = "evaluate" if "miou" in event else "train"
+        for name, value in event.items():
+            if name != "iteration" and isinstance(value, (int, float)):
+                self._writer.add_scalar(tag=f"{group}/{name}", value=value, step=event["iteration"])
+
+    def picture(self, name: str, image: np.ndarray, iteration: int) -> None:
+        """One RGB picture, (H, W, 3), uint8."""
+        if self._writer is not None:
+            self._writer.add_image(tag=f"prediction/{name}", img=image, step=iteration)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class Progress:
+    """Speed over the last interval and the time to go.
+
+    Args:
+        iterations: steps of the whole run.
+        images_per_step: the global batch.
+    """
+
+    def __init__(self, iterations: int, images_per_step: int) -> None:
+        self.iterations = iterations
+        self.images_per_step = images_per_step
+        self._started = time.perf_counter()
+        self._steps = 0
+        self._wait_s = 0.0
+        self._s_per_step: Optional[float] = None
+
+    def step(self, wait_s: float) -> None:
+        """Count one step, of which `wait_s` seconds were spent waiting for data."""
+        self._steps += 1
+        self._wait_s += wait_s
+
+    def take(self) -> Dict[str, float]:
+        """{"images_per_s", "reader_wait_share"} since the last call."""
+        elapsed = max(time.perf_counter() - self._started, 1e-9)
+        speed = {
+            "images_per_s": round(self._steps * self.images_per_step / elapsed, 3),
+            "reader_wait_share": round(min(self._wait_s / elapsed, 1.0), 4),
+        }
+        if self._steps:
+            self._s_per_step = elapsed / self._steps
+        self.restart()
+        return speed
+
+    def restart(self) -> None:
+        """Leave out what happened since the last step: an evaluation is not training time."""
+        self._started, self._steps, self._wait_s = time.perf_counter(), 0, 0.0
+
+    def eta(self, iteration: int) -> str:
+        """Time to the end at the last interval's speed, as h:mm:ss."""
+        if self._s_per_step is None:
+            return "?"
+        return duration((self.iterations - iteration) * self._s_per_step)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    whole = math.ceil(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
