@@ -6,7 +6,7 @@ names and shapes are those of PaddleSeg 2.7's `STDCSeg`.
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Tuple, Union
+from typing import Dict, List, NamedTuple, Tuple, Union
 
 import paddle
 import paddle.nn.functional as F
@@ -19,9 +19,8 @@ from stdc.nn.blocks import AttentionRefinement, DecoderConv, FeatureFusion, Segm
 CONTEXT_CHANNELS = 128
 FUSED_CHANNELS = 256
 
-#: Heads that PaddleSeg builds and saves but never runs (only the detail head at 1/8 is on): name, input channels.
-#: In PaddleSeg's order of construction, which decides what a seed draws.
-UNUSED_HEADS: Tuple[str, ...] = ("conv_out_sp16", "conv_out_sp4", "conv_out_sp2")
+#: Heads that PaddleSeg builds and saves but never runs (only the detail head at 1/8 is on): name and input channels.
+UNUSED_HEADS: Dict[str, int] = {"conv_out_sp16": CHANNELS[3], "conv_out_sp4": CHANNELS[1], "conv_out_sp2": CHANNELS[0]}
 
 
 class SegmentorOutputs(NamedTuple):
@@ -83,12 +82,13 @@ class Segmentor(nn.Layer):
         self.conv_out = SegmentationHead(FUSED_CHANNELS, 256, num_classes)
         self.conv_out8 = SegmentationHead(CONTEXT_CHANNELS, 64, num_classes)
         self.conv_out16 = SegmentationHead(CONTEXT_CHANNELS, 64, num_classes)
+        # PaddleSeg's order of construction, which decides what a seed draws.
         if unused_heads:
-            self.conv_out_sp16 = SegmentationHead(CHANNELS[3], 64, 1)
+            self.conv_out_sp16 = SegmentationHead(UNUSED_HEADS["conv_out_sp16"], 64, 1)
         self.conv_out_sp8 = SegmentationHead(CHANNELS[2], 64, 1)
         if unused_heads:
-            self.conv_out_sp4 = SegmentationHead(CHANNELS[1], 64, 1)
-            self.conv_out_sp2 = SegmentationHead(CHANNELS[0], 64, 1)
+            self.conv_out_sp4 = SegmentationHead(UNUSED_HEADS["conv_out_sp4"], 64, 1)
+            self.conv_out_sp2 = SegmentationHead(UNUSED_HEADS["conv_out_sp2"], 64, 1)
 
     def forward(self, x: paddle.Tensor) -> Union[SegmentorOutputs, paddle.Tensor]:
         """Logits of normalized images.
