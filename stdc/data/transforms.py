@@ -1,0 +1,386 @@
+"""Training augmentation: random scale, crop, flip and colour, then normalisation.
+
+Two chains of steps:
+
+* ``paddleseg`` (PaddleSeg 2.7, ``paddleseg/transforms``): scale, crop with padding, flip, colour; OpenCV on float32.
+* ``authors`` (github.com/MichaelFan01/STDC-Seg, ``transform.py``): colour, flip, scale, crop after enlarging what is
+  too small; Pillow on 8 bits, whose bilinear filter smooths when it shrinks.
+
+What is random is drawn first (`draw`), as plain numbers; what follows (`apply`) is a pure function of image, label and
+draws. So the crop is known before anything is resized, and only the part of the image behind it is. Given equal draws
+the result is PaddleSeg's, bit for bit (tests/parity/transforms).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+
+import cv2
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from stdc.data.labels import IGNORE
+from stdc.errors import InputError
+
+Triple = Tuple[float, float, float]
+
+PIPELINES = ("paddleseg", "authors")
+SMALL_IMAGE = ("pad", "upscale")
+DISTORT = ("paddleseg", "authors", "none")
+
+#: PaddleSeg's RandomDistort applies each kind of change to every second image.
+_PADDLESEG_DISTORT_PROBABILITY = 0.5
+
+#: Longest period, in pixels of the result, at which a window's resize repeats the full one. The published scales have
+#: at most 16; scales without a short period are resized whole.
+_LONGEST_PERIOD = 64
+
+#: Periods added around a window, so that the border of the window stays outside the crop for every filter.
+_MARGIN_PERIODS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformSettings:
+    """How a training crop is made. Values of the presets: `stdc/recipe.py`.
+
+    Attributes:
+        crop_height, crop_width: size of the result, pixels.
+        scale_min, scale_max: range of the random scale, as a factor of the image's own size.
+        scale_step: distance of the scales drawn from, a factor; 0 draws from the whole range.
+        small_image: what happens to a scaled image smaller than the crop: "pad" adds to the right and below, "upscale"
+            enlarges it until it covers the crop.
+        pad_value: grey level of the padding, 0 to 255; the label is padded with void.
+        flip_probability: share of the images that are mirrored left to right, 0 to 1.
+        distort: "paddleseg": each of brightness, contrast, saturation and hue for half of the images, in random order;
+            "authors": brightness, contrast, saturation, always, in this order; "none": no change of colour.
+        brightness, contrast, saturation: largest change of the factor 1, so 0.4 draws from 0.6 to 1.4.
+        hue: largest turn of the hue, in 1/256 of a full turn; for "paddleseg" only.
+        mean, std: normalisation of red, green and blue on the scale 0 to 1.
+        pipeline: order and means of the steps, see the module: "paddleseg" or "authors".
+
+    Raises:
+        InputError: a value is out of its range; names the key.
+    """
+
+    crop_height: int
+    crop_width: int
+    scale_min: float
+    scale_max: float
+    scale_step: float
+    small_image: str
+    pad_value: float
+    flip_probability: float
+    distort: str
+    brightness: float
+    contrast: float
+    saturation: float
+    mean: Triple
+    std: Triple
+    hue: float = 0.0
+    pipeline: str = "paddleseg"
+
+    def __post_init__(self) -> None:
+        for key, known in (("small_image", SMALL_IMAGE), ("distort", DISTORT), ("pipeline", PIPELINES)):
+            value = getattr(self, key)
+            if value not in known:
+                raise InputError(f"train.{key}: {value!r} is not one of {', '.join(known)}")
+        # Each test is false for NaN as well.
+        ranges = (
+            ("crop_height", self.crop_height >= 1, "at least 1 pixel"),
+            ("crop_width", self.crop_width >= 1, "at least 1 pixel"),
+            ("scale_min", self.scale_min > 0, "a positive factor"),
+            ("scale_max", self.scale_max >= self.scale_min, f"not below train.scale_min {self.scale_min}"),
+            ("scale_step", self.scale_step >= 0, "0 or a positive factor"),
+            ("pad_value", 0 <= self.pad_value <= 255, "0 to 255"),
+            ("flip_probability", 0 <= self.flip_probability <= 1, "0 to 1"),
+            ("brightness", self.brightness >= 0, "0 or more"),
+            ("contrast", self.contrast >= 0, "0 or more"),
+            ("saturation", self.saturation >= 0, "0 or more"),
+            ("hue", 0 <= self.hue <= 128, "0 to 128"),
+            ("mean", len(self.mean) == 3, "three numbers"),
+            ("std", len(self.std) == 3 and all(value > 0 for value in self.std), "three positive numbers"),
+        )
+        for key, good, expected in ranges:
+            if not good:
+                raise InputError(f"train.{key}: {getattr(self, key)!r}; expected {expected}")
+
+    @classmethod
+    def from_recipe(cls, recipe: Any) -> TransformSettings:
+        """Take the fields above from an object that has them, such as `stdc.recipe.TrainRecipe`."""
+        return cls(**{field.name: getattr(recipe, field.name) for field in dataclasses.fields(cls)})
+
+
+class Draws(NamedTuple):
+    """Everything random about one training crop.
+
+    Attributes:
+        scale: factor of the image's size.
+        top, left: corner of the crop in the scaled (and padded or enlarged) image, pixels.
+        flip: mirror left to right.
+        distort: changes of colour in the order they are made: (kind, amount), where the kind is "brightness",
+            "contrast" or "saturation" with a factor, or "hue" with a turn in 1/256.
+    """
+
+    scale: float
+    top: int
+    left: int
+    flip: bool
+    distort: Tuple[Tuple[str, float], ...]
+
+
+def scale_choices(settings: TransformSettings) -> List[float]:
+    """The scales that are drawn from; empty where the whole range is."""
+    if settings.scale_min == settings.scale_max:
+        return [settings.scale_min]
+    if settings.scale_step == 0:
+        return []
+    # As PaddleSeg's ResizeStepScaling: both ends always belong to it.
+    count = int((settings.scale_max - settings.scale_min) / settings.scale_step + 1)
+    return [float(scale) for scale in np.linspace(settings.scale_min, settings.scale_max, count)]
+
+
+def draw(settings: TransformSettings, height: int, width: int, generator: np.random.RandomState) -> Draws:
+    """Draw one crop of an image of (height, width).
+
+    Only `generator.random_sample()` is called: its stream of numbers is the same in every NumPy.
+    """
+    uniform = generator.random_sample
+    choices = scale_choices(settings)
+    if choices:
+        scale = choices[int(uniform() * len(choices))]
+    else:
+        scale = settings.scale_min + uniform() * (settings.scale_max - settings.scale_min)
+    height, width = _canvas_size(settings, *scaled_size(settings, height, width, scale))
+    top = int(uniform() * (height - settings.crop_height + 1))
+    left = int(uniform() * (width - settings.crop_width + 1))
+    flip = uniform() < settings.flip_probability
+    return Draws(scale, top, left, flip, _draw_distort(settings, generator))
+
+
+def scaled_size(settings: TransformSettings, height: int, width: int, scale: float) -> Tuple[int, int]:
+    """(height, width) of the scaled image; the two sources round differently."""
+    if settings.pipeline == "paddleseg":
+        return max(round(scale * height), 1), max(round(scale * width), 1)
+    return max(int(scale * height), 1), max(int(scale * width), 1)
+
+
+def check_crop(settings: TransformSettings, height: int, width: int) -> None:
+    """Refuse a crop that would be padded at every scale for images of (height, width).
+
+    Raises:
+        InputError: names `train.crop_height` or `train.crop_width`.
+    """
+    if settings.small_image != "pad":
+        return
+    largest = scaled_size(settings, height, width, settings.scale_max)
+    for key, crop, size in zip(("crop_height", "crop_width"), (settings.crop_height, settings.crop_width), largest):
+        if crop > size:
+            raise InputError(
+                f"train.{key}: {crop} pixels, but an image of {height}x{width} (height x width) reaches only {size} at "
+                f"train.scale_max {settings.scale_max}; lower train.{key} to {size} or less, or raise train.scale_max"
+            )
+
+
+def apply(
+    image: np.ndarray, label: np.ndarray, draws: Draws, settings: TransformSettings
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Make the training crop that `draws` describes.
+
+    Args:
+        image: (H, W, 3), uint8, red-green-blue.
+        label: (H, W), uint8.
+    Returns:
+        The normalised image (3, crop_height, crop_width), float32, and the label (crop_height, crop_width), uint8.
+    """
+    if settings.pipeline == "paddleseg":
+        image, label = _scaled_crop(image, label, draws, settings, _linear_opencv, _nearest_opencv)
+        image, label = _flip(image, label, draws)
+        # PaddleSeg passes through 8 bits here, rounding down, even where no colour happens to be changed.
+        if settings.distort != "none":
+            image = _distort(image.astype(np.uint8), draws.distort)
+    else:
+        if settings.distort != "none":
+            image = _distort(image, draws.distort)
+        image, label = _flip(image, label, draws)
+        image, label = _scaled_crop(image, label, draws, settings, _linear_pillow, _nearest_pillow)
+    return normalize(image, settings.mean, settings.std), np.ascontiguousarray(label)
+
+
+def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """(image / 255 - mean) / std a channel, with channels first.
+
+    Args:
+        image: (H, W, 3), uint8 or float32 on the scale 0 to 255.
+    Returns:
+        (3, H, W), float32, contiguous. The quotient by 255 is taken in float32, the rest in float64 with each result
+        rounded to float32, as in PaddleSeg.
+    """
+    height, width, channels = image.shape
+    result = np.empty((channels, height, width), np.float32)
+    for channel in range(channels):
+        plane = image[:, :, channel]
+        if plane.dtype == np.uint8:
+            # Only 256 values occur: normalise those and look up.
+            table = _normalize_values(np.arange(256), mean[channel], std[channel])
+            np.take(table, plane, out=result[channel], mode="clip")
+        else:
+            result[channel] = _normalize_values(plane, mean[channel], std[channel])
+    return result
+
+
+def _normalize_values(values: np.ndarray, mean: float, std: float) -> np.ndarray:
+    fraction = values.astype(np.float32) / np.float32(255)
+    centred = (fraction.astype(np.float64) - mean).astype(np.float32)
+    return (centred.astype(np.float64) / std).astype(np.float32)
+
+
+# Geometry.
+
+#: Resizes an array to (height, width).
+_Resize = Callable[[np.ndarray, Tuple[int, int]], np.ndarray]
+
+
+def _scaled_crop(
+    image: np.ndarray,
+    label: np.ndarray,
+    draws: Draws,
+    settings: TransformSettings,
+    linear: _Resize,
+    nearest: _Resize,
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Scale, make large enough, crop."""
+    scaled = scaled_size(settings, image.shape[0], image.shape[1], draws.scale)
+    canvas = _canvas_size(settings, *scaled)
+    crop = (settings.crop_height, settings.crop_width)
+    corner = (draws.top, draws.left)
+    if canvas != scaled and settings.small_image == "upscale":
+        image, label = linear(image, scaled), nearest(label, scaled)
+        scaled = canvas
+    image = _resized_window(image, scaled, corner, crop, linear)
+    rows, columns = (slice(first, first + size) for first, size in zip(corner, crop))
+    label = nearest(label, scaled)[rows, columns]
+    below, right = crop[0] - image.shape[0], crop[1] - image.shape[1]
+    if below or right:
+        grey = (settings.pad_value,) * 3
+        image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=grey)
+        label = cv2.copyMakeBorder(label, 0, below, 0, right, cv2.BORDER_CONSTANT, value=IGNORE)
+    return image, label
+
+
+def _canvas_size(settings: TransformSettings, height: int, width: int) -> Tuple[int, int]:
+    """(height, width) that the crop is cut from: the scaled image's, or more where the crop does not fit."""
+    if height >= settings.crop_height and width >= settings.crop_width:
+        return height, width
+    if settings.small_image == "pad":
+        return max(height, settings.crop_height), max(width, settings.crop_width)
+    # The authors look at the shorter side only, which leaves black borders labelled as road where the image's shape is
+    # not the crop's. The larger of the two factors equals theirs on Cityscapes and covers the crop everywhere.
+    factor = max(settings.crop_height / height, settings.crop_width / width)
+    return int(factor * height + 1), int(factor * width + 1)
+
+
+class _Span(NamedTuple):
+    """What to resize along one axis: a slice of the source, its resized length, and the slice of that to keep."""
+
+    source: slice
+    length: int
+    kept: slice
+
+
+def _span(first: int, count: int, source: int, target: int) -> _Span:
+    """Pixels `first … first + count - 1` of an axis resized from `source` to `target` pixels; short at its end.
+
+    With target/source = p/q in lowest terms the filter repeats every p pixels of the result and q of the source, so
+    a window that starts and ends on whole periods has the weights of the full resize.
+    """
+    last = min(first + count, target)
+    ratio = Fraction(target, source)
+    period, source_period = ratio.numerator, ratio.denominator
+    if period > _LONGEST_PERIOD:
+        return _Span(slice(0, source), target, slice(first, last))
+    begin = max(first // period - _MARGIN_PERIODS, 0)
+    end = min(-(-last // period) + _MARGIN_PERIODS, target // period)
+    kept = slice(first - begin * period, last - begin * period)
+    return _Span(slice(begin * source_period, end * source_period), (end - begin) * period, kept)
+
+
+def _resized_window(
+    image: np.ndarray, scaled: Tuple[int, int], corner: Tuple[int, int], crop: Tuple[int, int], resize: _Resize
+) -> np.ndarray:
+    """`resize(image, scaled)` cut to the crop, without resizing what lies outside of it."""
+    rows = _span(corner[0], crop[0], image.shape[0], scaled[0])
+    columns = _span(corner[1], crop[1], image.shape[1], scaled[1])
+    resized = resize(image[rows.source, columns.source], (rows.length, columns.length))
+    return resized[rows.kept, columns.kept]
+
+
+def _linear_opencv(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+    return cv2.resize(image.astype(np.float32, copy=False), size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _nearest_opencv(label: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+    return cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def _linear_pillow(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size[::-1], Image.BILINEAR))
+
+
+def _nearest_pillow(label: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(label)).resize(size[::-1], Image.NEAREST))
+
+
+def _flip(image: np.ndarray, label: np.ndarray, draws: Draws) -> Tuple[np.ndarray, np.ndarray]:
+    return (image[:, ::-1], label[:, ::-1]) if draws.flip else (image, label)
+
+
+# Colour.
+
+
+def _draw_distort(settings: TransformSettings, generator: np.random.RandomState) -> Tuple[Tuple[str, float], ...]:
+    uniform = generator.random_sample
+    changes = [(kind, getattr(settings, kind)) for kind in ("brightness", "contrast", "saturation")]
+    if settings.distort == "none":
+        return ()
+    if settings.distort == "authors":
+        return tuple((kind, _factor(reach, uniform())) for kind, reach in changes)
+    changes.append(("hue", settings.hue))
+    order = sorted(range(len(changes)), key=[uniform() for _ in changes].__getitem__)
+    drawn = []
+    for kind, reach in (changes[place] for place in order):
+        if uniform() < _PADDLESEG_DISTORT_PROBABILITY:
+            share = uniform()
+            drawn.append((kind, (2 * share - 1) * reach if kind == "hue" else _factor(reach, share)))
+    return tuple(drawn)
+
+
+def _factor(reach: float, share: float) -> float:
+    lowest = max(1 - reach, 0.0)
+    return lowest + share * (1 + reach - lowest)
+
+
+def _distort(image: np.ndarray, changes: Sequence[Tuple[str, float]]) -> np.ndarray:
+    """Change the colours of an 8-bit image, one change after the other, rounding to 8 bits in between."""
+    if not changes:
+        return image
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    for kind, amount in changes:
+        picture = _DISTORTIONS[kind](picture, amount)
+    return np.asarray(picture)
+
+
+def _turn_hue(picture: Image.Image, amount: float) -> Image.Image:
+    hue, saturation, value = picture.convert("HSV").split()
+    # PaddleSeg stores the float sum in 8 bits: rounded towards zero, then wrapped around the circle.
+    table = [int(level + amount) & 255 for level in range(256)]
+    return Image.merge("HSV", (hue.point(table), saturation, value)).convert("RGB")
+
+
+_DISTORTIONS: Dict[str, Callable[[Image.Image, float], Image.Image]] = {
+    "brightness": lambda picture, factor: ImageEnhance.Brightness(picture).enhance(factor),
+    "contrast": lambda picture, factor: ImageEnhance.Contrast(picture).enhance(factor),
+    "saturation": lambda picture, factor: ImageEnhance.Color(picture).enhance(factor),
+    "hue": _turn_hue,
+}
