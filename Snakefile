@@ -14,6 +14,11 @@ if not workflow.overwrite_configfiles:
     configfile: f"{workflow.basedir}/config/config.yaml"
 
 
+wildcard_constraints:
+    seed=r"\d+",
+    stage="[a-z]+",
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/weights.smk"
@@ -26,6 +31,9 @@ rule all:
     default_target: True
     input:
         rules.report.output,
+        # Named although the report needs them too: Snakemake remakes a file that was deleted only where it is asked for.
+        rules.report.input,
+        expand(rules.train.output, seed=SEEDS),
 
 
 onstart:

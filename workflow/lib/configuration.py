@@ -162,7 +162,8 @@ def _explain(error: Any) -> Iterator[Tuple[Path, str]]:
         for key in value:
             if key not in known:
                 near = difflib.get_close_matches(str(key), known, 1)
-                hint = f"did you mean {near[0]}?" if near else f"known keys here: {', '.join(known)}"
+                listed = ", ".join(known) if len(known) <= 12 else "see workflow/schemas/config.schema.yaml"
+                hint = f"did you mean {near[0]}?" if near else f"known keys here: {listed}"
                 yield (*path, key), f"unknown key; {hint}"
     elif error.validator == "required":
         for key in rule:
@@ -212,11 +213,9 @@ def _source(path: Path, sources: Sequence[Tuple[str, Any]]) -> str:
         reached = 0
         part = content
         for key in path:
-            if isinstance(part, Mapping) and key in part:
+            try:
                 part = part[key]
-            elif isinstance(part, list) and isinstance(key, int) and key < len(part):
-                part = part[key]
-            else:
+            except (KeyError, IndexError, TypeError):
                 break
             reached += 1
         if reached >= depth:

@@ -29,7 +29,10 @@ def key_of(folder: Path) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """Changes when a file that is used appears, goes, or changes its size or time. 20,000 files take a fraction of a second."""
+    """Changes when a file that is used appears, goes, or changes its size or time.
+
+    20,000 files take a fraction of a second: names and times are read, no content.
+    """
     entries: List[Tuple[str, int, int]] = []
     for name in ARCHIVES:
         path = folder / name
@@ -37,7 +40,7 @@ def fingerprint(folder: Path) -> str:
             entries.append(_entry(name, path.stat()))
     for name in _TOP:
         if (folder / name).is_dir():
-            entries.extend(_walk(os.path.join(folder, name), name, _DEPTH))
+            entries.extend(_walk(str(folder / name), name, _DEPTH))
     text = "\n".join(f"{name}\t{size}\t{time}" for name, size, time in sorted(entries))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
@@ -45,7 +48,7 @@ def fingerprint(folder: Path) -> str:
 def file_fingerprint(source: str) -> str:
     """Size and time of a local file; empty for anything else, such as a URL."""
     try:
-        status = os.stat(source)
+        status = Path(source).stat()
     except (OSError, ValueError):
         return ""
     return f"{status.st_size}-{status.st_mtime_ns}"

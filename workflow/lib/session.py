@@ -19,7 +19,7 @@ class Failure(NamedTuple):
     """A rule that failed, as Snakemake's own log tells it."""
 
     rule: str
-    log: Optional[str]
+    log: str
     exit_code: Optional[int]
 
 
@@ -55,14 +55,16 @@ def hold_lock(folder: Path) -> Optional[IO[str]]:
 
 
 def failures(text: str) -> List[Failure]:
-    """The failed rules in the text of Snakemake's log, in the order they failed."""
+    """The failed rules in the text of Snakemake's log, in the order they failed.
+
+    The exit code stands in another paragraph, before the rule's; the name of the log joins them.
+    On a cluster it is unknown.
+    """
+    commands = re.findall(r"^CalledProcessError .*?returned non-zero exit status \d+", text, re.MULTILINE | re.DOTALL)
     found = []
-    for block in re.split(r"(?=^(?:\[.*\]\n)?Error in rule )", text, flags=re.MULTILINE)[1:]:
-        rule = re.search(r"Error in rule (\w+)", block)
-        log = re.search(r"^ +log: (.+?)(?: \(check log file\(s\) for error details\))?$", block, re.MULTILINE)
-        code = re.search(r"(?:non-zero exit status|exit code) (\d+)", block)
-        assert rule is not None
-        found.append(Failure(rule.group(1), log and log.group(1), int(code.group(1)) if code else None))
+    for rule, log in re.findall(r"^Error in rule (\w+):\n(?:    .*\n)*?    log: (.+?)(?: \(.*)?$", text, re.MULTILINE):
+        codes = [int(command.rsplit(" ", 1)[1]) for command in commands if f"--log {log}" in command]
+        found.append(Failure(rule, log, codes[-1] if codes else None))
     return found
 
 

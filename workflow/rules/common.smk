@@ -149,15 +149,14 @@ def run_lock():
         raise SystemExit(1)
 
 
-def explain_failure(snakemake_log):
-    """Repeat the failed program's last lines where the user looks first, and end with its exit code if the input is wrong."""
-    try:
-        failed = session.failures(Path(snakemake_log).read_text(encoding="utf-8", errors="replace"))
-    except OSError:
-        return
+def explain_failure(snakemake_logs):
+    """Repeat the failed programs' last lines where the user looks first; wrong input keeps its exit code."""
+    failed = [
+        failure for path in snakemake_logs for failure in session.failures(Path(path).read_text("utf-8", "replace"))
+    ]
     for failure in failed:
-        print(f"\nstdc: {failure.rule} failed; see {failure.log}", file=sys.stderr)
-        for line in session.last_words(Path(failure.log)) if failure.log else ():
+        print(f"\nstdc: {failure.rule} failed; its log {failure.log} ends with", file=sys.stderr)
+        for line in session.last_words(Path(failure.log)):
             print(f"  {line}", file=sys.stderr)
     sys.stderr.flush()
     if failed and all(failure.exit_code == EXIT_INPUT for failure in failed):
