@@ -1,0 +1,126 @@
+"""Rasters of train ids for every frame that has ground truth."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional
+
+import PIL
+
+from stdc.data.contents import decode_gray
+from stdc.data.inventory import read_manifest
+from stdc.data.labels import LABEL_ID_TO_TRAIN_ID
+from stdc.data.layout import LABEL_IDS, POLYGONS, TRAIN_IDS_SUFFIX, TRUTH_TREE, refuse_inside, shown
+from stdc.data.png import encode_gray
+from stdc.data.polygons import draw_train_ids, parse_annotation
+from stdc.data.pool import run_parallel
+from stdc.errors import InputError
+from stdc.files import read_json, sha256_file, write_bytes, write_json
+from stdc.progress import Progress
+
+
+def raster_path(entry: Dict[str, Any]) -> str:
+    """Where the raster of a frame lies, relative to the labels folder.
+
+    Args:
+        entry: a frame of the manifest.
+    """
+    return f"{TRUTH_TREE}/{entry['split']}/{entry['city']}/{entry['frame']}{TRAIN_IDS_SUFFIX}"
+
+
+def index_key(entry: Dict[str, Any]) -> str:
+    """The name of a frame in the index of rasters."""
+    return f"{entry['split']}/{entry['frame']}"
+
+
+def convert_labels(
+    root: Path,
+    manifest_path: Path,
+    output: Path,
+    index: Path,
+    workers: int = 1,
+    progress: Optional[Callable[[int], Progress]] = None,
+) -> Dict[str, Any]:
+    """Write `output`/gtFine/<split>/<city>/<frame>_gtFine_labelTrainIds.png for every frame with ground truth.
+
+    The folder counts as complete once `index` exists: it is removed first and written last. Rasters of frames that are
+    not in the manifest are removed, so that the folder holds what the index says.
+
+    Args:
+        workers: processes; the bytes written do not depend on it.
+
+    Returns:
+        What was written to `index` (format: ARCHITECTURE.md, labels.json).
+
+    Raises:
+        InputError: the manifest is unusable, or a file is not the one that was checked.
+        OSError: the disk is full or not writable; no index is left.
+    """
+    refuse_inside(output, root, "the labels")
+    refuse_inside(index, root, "the index of the labels")
+    manifest = read_manifest(manifest_path)
+    manifest_sha256 = sha256_file(manifest_path)
+    source = manifest["label_source"]
+    entries = [entry for entry in manifest["frames"] if entry.get("label")]
+    if index.exists():
+        index.unlink()
+    line = progress(len(entries)) if progress else None
+    digests = run_parallel(
+        functools.partial(_convert, root, output, source),
+        entries,
+        workers,
+        name=lambda entry: shown(entry["label"]["path"]),
+        done=line.step if line else lambda: None,
+    )
+    if line:
+        line.finish()
+    _remove_others(output, {raster_path(entry) for entry in entries})
+    content = {
+        "source": source,
+        "manifest_sha256": manifest_sha256,
+        # The rasters depend on how this version draws.
+        "pillow": PIL.__version__ if source == POLYGONS else None,
+        "frames": {index_key(entry): digest for entry, digest in zip(entries, digests)},
+    }
+    write_json(index, content)
+    return content
+
+
+def read_index(path: Path, manifest_path: Path) -> Dict[str, str]:
+    """The rasters that `convert_labels` made from a manifest: sha256 by `<split>/<frame>`.
+
+    Raises:
+        InputError: no index, or one of another manifest.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("frames"), dict):
+        raise InputError(f"{path}: not an index of label rasters; make it again with convert_labels")
+    if content.get("manifest_sha256") != sha256_file(manifest_path):
+        raise InputError(f"{path}: made from another manifest than {manifest_path}; run convert_labels again")
+    return dict(content["frames"])
+
+
+def _convert(root: Path, output: Path, source: str, entry: Dict[str, Any]) -> str:
+    """Write one raster; returns its sha256."""
+    label = entry["label"]
+    try:
+        data = (root / label["path"]).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{shown(label['path'])}: gone since the check; run check_dataset again") from None
+    if hashlib.sha256(data).hexdigest() != label["sha256"]:
+        raise InputError(f"{shown(label['path'])}: not the file that was checked; run check_dataset again")
+    if source == LABEL_IDS:
+        train_ids = LABEL_ID_TO_TRAIN_ID[decode_gray(data)]
+    else:
+        train_ids = draw_train_ids(parse_annotation(data))
+    raster = encode_gray(train_ids)
+    write_bytes(output / raster_path(entry), raster)
+    return hashlib.sha256(raster).hexdigest()
+
+
+def _remove_others(output: Path, wanted: Any) -> None:
+    for path in output.glob(f"{TRUTH_TREE}/*/*/*{TRAIN_IDS_SUFFIX}"):
+        if path.relative_to(output).as_posix() not in wanted:
+            path.unlink()

@@ -1,0 +1,235 @@
+"""The check of a dataset folder, and the manifest: what exactly the data are."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+from stdc.data.contents import FrameReport, check_frame
+from stdc.data.layout import (
+    IMAGE,
+    IMAGE_TREE,
+    INSTANCE_IDS,
+    LABEL_IDS,
+    POLYGONS,
+    SPLITS,
+    SUFFIXES,
+    TRUTH_TREE,
+    Frame,
+    Layout,
+    read_layout,
+    shown,
+    stays_inside,
+)
+from stdc.data.official import CITIES, IMAGE_SIZE
+from stdc.data.pool import run_parallel
+from stdc.errors import InputError, InputErrors
+from stdc.files import PathLike, read_json
+from stdc.progress import Progress
+
+FORMAT = 1
+EXPECTATIONS = ("any", "cityscapes")
+#: Splits that training and validation cannot do without.
+NEEDED_SPLITS = ("train", "val")
+
+
+def take_inventory(
+    root: Path,
+    expect: str,
+    workers: int = 1,
+    warn: Callable[[str], None] = lambda line: None,
+    progress: Optional[Callable[[int], Progress]] = None,
+) -> Dict[str, Any]:
+    """Check a dataset folder to the last byte and describe it.
+
+    Args:
+        expect: `cityscapes` demands the full official set: cities, counts, sizes, all files; `any` its layout only.
+        workers: processes; the result does not depend on it.
+        warn: gets what is odd but allowed, a line each.
+        progress: makes the progress line from the number of frames; None shows none.
+
+    Returns:
+        The manifest (format: ARCHITECTURE.md). `label` is null for frames of a test split without ground truth.
+
+    Raises:
+        InputErrors: lists every problem found.
+        InputError: there is nothing to check.
+    """
+    if expect not in EXPECTATIONS:
+        raise InputError(f"expect: {expect!r}, expected {' or '.join(EXPECTATIONS)}")
+    layout = read_layout(root)
+    frames = list(layout.frames.values())
+    source = _label_source(frames)
+    problems = list(layout.problems)
+    problems += _empty_splits(layout)
+    problems += _unpaired(layout, source)
+    if expect == "cityscapes":
+        problems += _unlike_official(frames)
+    line = progress(len(frames)) if progress else None
+    reports = run_parallel(
+        functools.partial(check_frame, root, image_size=IMAGE_SIZE if expect == "cityscapes" else None),
+        frames,
+        workers,
+        name=lambda frame: shown(frame.files.get(IMAGE, frame.name)),
+        done=line.step if line else lambda: None,
+    )
+    if line:
+        line.finish()
+    problems += [problem for report in reports for problem in report.problems]
+    if problems:
+        raise InputErrors(f"dataset {root}: {len(problems)} problems, {len(frames)} frames looked at", problems)
+    for odd in _shared_between_splits(frames, reports):
+        warn(odd)
+    return _manifest(frames, reports, source, expect)
+
+
+def read_manifest(path: PathLike) -> Dict[str, Any]:
+    """Read a manifest written by check_dataset.
+
+    Raises:
+        InputError: missing, unreadable, or no manifest of this format.
+    """
+    manifest = read_json(path)
+    good = isinstance(manifest, dict) and manifest.get("format") == FORMAT
+    good = good and manifest.get("label_source") in (LABEL_IDS, POLYGONS)
+    good = good and isinstance(manifest.get("frames"), list) and bool(manifest["frames"])
+    if not (good and all(_is_entry(entry) for entry in manifest["frames"])):
+        raise InputError(f"{path}: not a manifest of format {FORMAT}; make it again with check_dataset")
+    return dict(manifest)
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or entry.get("split") not in SPLITS:
+        return False
+    if not all(isinstance(entry.get(key), str) for key in ("frame", "city")):
+        return False
+    files = [entry.get("image"), *(entry[key] for key in ("label", "instance") if entry.get(key) is not None)]
+    return all(
+        isinstance(file, dict)
+        and isinstance(file.get("path"), str)
+        and isinstance(file.get("sha256"), str)
+        and stays_inside(file["path"])
+        for file in files
+    )
+
+
+def _label_source(frames: List[Frame]) -> str:
+    """`labelIds` where train or val has any: the benchmark scores these, and polygons drawn anew differ at edges."""
+    needed = [frame for frame in frames if frame.split in NEEDED_SPLITS]
+    return LABEL_IDS if any(LABEL_IDS in frame.files for frame in needed) else POLYGONS
+
+
+def _empty_splits(layout: Layout) -> List[str]:
+    problems = []
+    for split in NEEDED_SPLITS:
+        for tree, kinds in ((IMAGE_TREE, (IMAGE,)), (TRUTH_TREE, (LABEL_IDS, POLYGONS))):
+            members = (frame for (of_split, _), frame in layout.frames.items() if of_split == split)
+            # A missing tree has been reported as such.
+            if tree in layout.folders and not any(kind in frame.files for frame in members for kind in kinds):
+                problems.append(
+                    f"{split}: empty split; no *{SUFFIXES[kinds[0]]} under {layout.folders[tree]}/{split}/<city>/"
+                )
+    return problems
+
+
+def _unpaired(layout: Layout, source: str) -> List[str]:
+    """Images without a label and the reverse, by frame name; a tree or split missing whole is told elsewhere."""
+    problems = []
+    frames = layout.frames.values()
+    for split in SPLITS:
+        members = [frame for frame in frames if frame.split == split]
+        count = {kind: sum(kind in frame.files for frame in members) for kind in SUFFIXES}
+        labelled = count[LABEL_IDS] + count[POLYGONS] > 0
+        for frame in members:
+            image = frame.files.get(IMAGE)
+            if image is None:
+                if count[IMAGE] > 0:
+                    one = shown(sorted(frame.files.values())[0])
+                    problems.append(f"{one}: label without image; expected {_expected_path(layout, frame, IMAGE)}")
+                continue
+            if labelled and source not in frame.files:
+                other = POLYGONS if source == LABEL_IDS else LABEL_IDS
+                if other not in frame.files:
+                    what = "image without label"
+                else:
+                    what = f"only {other}, while other frames have {source}: one kind must cover all"
+                problems.append(f"{shown(image)}: {what}; expected {_expected_path(layout, frame, source)}")
+            if count[INSTANCE_IDS] > 0 and INSTANCE_IDS not in frame.files:
+                expected = _expected_path(layout, frame, INSTANCE_IDS)
+                problems.append(
+                    f"{shown(image)}: no instanceIds, while other {split} frames have them; expected {expected}"
+                )
+    return problems
+
+
+def _expected_path(layout: Layout, frame: Frame, kind: str) -> str:
+    tree = IMAGE_TREE if kind == IMAGE else TRUTH_TREE
+    folder = layout.folders.get(tree, tree)
+    return shown(f"{folder}/{frame.split}/{frame.city}/{frame.name}{SUFFIXES[kind]}")
+
+
+def _unlike_official(frames: List[Frame]) -> List[str]:
+    """Cities whose number of files differs from the official packages, after a line for the split."""
+    problems = []
+    for split, cities in CITIES.items():
+        found: Dict[str, Counter[str]] = {kind: Counter() for kind in SUFFIXES}
+        for frame in frames:
+            if frame.split == split:
+                for kind in frame.files:
+                    found[kind][frame.city] += 1
+        wrong = []
+        for city in sorted({*cities, *(city for counts in found.values() for city in counts)}):
+            expected = cities.get(city, 0)
+            if any(counts[city] != expected for counts in found.values()):
+                listed = ", ".join(f"{counts[city]} {kind}" for kind, counts in found.items())
+                wrong.append(f"{split}/{shown(city)}: {listed}; expected {expected} of each")
+        if wrong:
+            total = f"{sum(found[IMAGE].values())} images, expected {sum(cities.values())}"
+            hint = "unpack the two zips again, or set data.expect: any where a part is meant"
+            problems += [f"{split}: {total} in {len(cities)} cities; {hint}", *wrong]
+    return problems
+
+
+def _shared_between_splits(frames: List[Frame], reports: List[FrameReport]) -> List[str]:
+    """Pictures that stand in two splits: a validation that has seen the answers."""
+    first: Dict[str, Frame] = {}
+    shared = []
+    for frame, report in zip(frames, reports):
+        other = first.setdefault(report.files[IMAGE]["sha256"], frame)
+        if other.split != frame.split:
+            shared.append(
+                f"{shown(frame.files[IMAGE])}: the same picture as {shown(other.files[IMAGE])};"
+                f" figures of {frame.split} and {other.split} are not independent"
+            )
+    return shared
+
+
+def _manifest(frames: List[Frame], reports: List[FrameReport], source: str, expect: str) -> Dict[str, Any]:
+    splits: Dict[str, Any] = {split: {"cities": {}, "frames": 0} for split in SPLITS}
+    entries: List[Dict[str, Any]] = []
+    for frame, report in zip(frames, reports):
+        assert report.size is not None
+        split = splits[frame.split]
+        split["frames"] += 1
+        split["cities"][frame.city] = split["cities"].get(frame.city, 0) + 1
+        entries.append(
+            {
+                "frame": frame.name,
+                "city": frame.city,
+                "split": frame.split,
+                "size": list(report.size),
+                "image": report.files[IMAGE],
+                "label": report.files.get(source),
+                "instance": report.files.get(INSTANCE_IDS),
+            }
+        )
+    return {
+        "format": FORMAT,
+        "expected": expect,
+        "label_source": source,
+        "splits": splits,
+        "sizes": sorted({tuple(entry["size"]) for entry in entries}),
+        "frames": entries,
+    }

@@ -1,0 +1,158 @@
+"""Polygon annotations: a strict reader, and the rasters that cityscapesscripts draws from them.
+
+Drawn as cityscapesscripts' preparation/json2labelImg.py does, with Pillow, pixel for pixel. Pillow's own rasterization
+changed between versions (two to a dozen pixels an image), so the version in use is recorded beside the rasters.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from stdc.data.labels import LABEL_BY_NAME, find_label
+
+#: The largest official file has less than a megabyte.
+MAX_BYTES = 32 << 20
+#: Pixels; official polygons leave the picture by a few. Pillow's integers overflow at 2^31.
+MAX_COORDINATE = 1_000_000
+_MAX_INTEGER_DIGITS = 20
+_MIN_POINTS = 3
+
+# Bounded in length and depth, unlike repr().
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 60
+
+
+class AnnotationError(ValueError):
+    """The file is not a sound annotation.
+
+    Args:
+        problems: a line each.
+    """
+
+    def __init__(self, problems: List[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Polygon(NamedTuple):
+    """One object that is drawn.
+
+    Args:
+        train_id: 0..18 or 255.
+        points: x0, y0, x1, y1, … in pixels, as in the file.
+    """
+
+    train_id: int
+    points: List[float]
+
+
+class Annotation(NamedTuple):
+    """Size of the picture and the objects to draw, in order: later ones cover earlier ones."""
+
+    height: int
+    width: int
+    polygons: List[Polygon]
+
+
+def parse_annotation(data: bytes) -> Annotation:
+    """Read the content of a `*_gtFine_polygons.json`.
+
+    Deleted objects and labels without an id (`license plate`) are left out, as they are not drawn.
+
+    Raises:
+        AnnotationError: no JSON, unknown label names, or a geometry that cannot be drawn; lists all of these.
+    """
+    document = _parse_json(data)
+    if not isinstance(document, dict) or not isinstance(document.get("objects"), list):
+        raise AnnotationError(["no annotation: expected an object with imgHeight, imgWidth and a list of objects"])
+    problems: List[str] = []
+    size = []
+    for key in ("imgHeight", "imgWidth"):
+        value = document.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            problems.append(f"{key} is {_brief(value)}, expected a positive integer")
+            value = 0
+        size.append(value)
+    polygons: List[Polygon] = []
+    unknown: Dict[str, int] = {}
+    for index, item in enumerate(document["objects"]):
+        if not isinstance(item, dict) or not isinstance(item.get("label"), str):
+            problems.append(f"object {index} has no label")
+            continue
+        if item.get("deleted"):
+            continue
+        label = find_label(item["label"])
+        if label is None:
+            unknown[item["label"]] = unknown.get(item["label"], 0) + 1
+        elif label.id >= 0:
+            points, problem = _points(item.get("polygon"))
+            if problem:
+                problems.append(f"object {index} ({item['label']}): {problem}")
+            polygons.append(Polygon(label.trainId, points))
+    for name, count in sorted(unknown.items()):
+        times = f" ({count} objects)" if count > 1 else ""
+        problems.append(f"unknown label name {_brief(name)}{times}; known are {', '.join(LABEL_BY_NAME)} and ...group")
+    if problems:
+        raise AnnotationError(problems)
+    return Annotation(size[0], size[1], polygons)
+
+
+def draw_train_ids(annotation: Annotation) -> np.ndarray:
+    """The train id of every pixel, (H, W) uint8; 255 where nothing is drawn."""
+    picture = Image.new("L", (annotation.width, annotation.height), LABEL_BY_NAME["unlabeled"].trainId)
+    drawer = ImageDraw.Draw(picture)
+    for polygon in annotation.polygons:
+        drawer.polygon(polygon.points, fill=polygon.train_id)
+    return np.asarray(picture)
+
+
+def _parse_json(data: bytes) -> Any:
+    if not data:
+        raise AnnotationError(["the file is empty"])
+    if len(data) > MAX_BYTES:
+        raise AnnotationError([f"{len(data)} bytes; more than {MAX_BYTES} are not supported"])
+    try:
+        return json.loads(data.decode("utf-8"), parse_int=_integer)
+    except UnicodeDecodeError as error:
+        raise AnnotationError([f"no JSON: byte {error.start} is not UTF-8"]) from None
+    except RecursionError:
+        raise AnnotationError(["JSON nested too deeply"]) from None
+    except ValueError as error:
+        raise AnnotationError([f"no whole JSON document ({error})"]) from None
+
+
+def _integer(digits: str) -> int:
+    # Python takes quadratic time for a long one.
+    if len(digits) > _MAX_INTEGER_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return int(digits)
+
+
+def _points(value: Any) -> Tuple[List[float], str]:
+    """Flat coordinates, and what is wrong with them if anything is."""
+    if not isinstance(value, list):
+        return [], "no polygon"
+    if len(value) < _MIN_POINTS:
+        return [], f"polygon of {len(value)} points, expected at least {_MIN_POINTS}"
+    flat: List[float] = []
+    for number, point in enumerate(value):
+        if not isinstance(point, list) or len(point) != 2:
+            return [], f"point {number} is {_brief(point)}, expected [x, y]"
+        for coordinate in point:
+            good = isinstance(coordinate, (int, float)) and not isinstance(coordinate, bool)
+            if not good or not math.isfinite(coordinate):
+                return [], f"point {number} is {_brief(point)}, expected two finite numbers"
+            if abs(coordinate) > MAX_COORDINATE:
+                return [], f"point {number} is {_brief(point)}, far outside every picture"
+        flat += point
+    return flat, ""
+
+
+def _brief(value: Any) -> str:
+    return _REPR.repr(value)

@@ -1,0 +1,48 @@
+"""Check a dataset folder and write its manifest. The folder is only read."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import program
+from stdc.data.inventory import EXPECTATIONS, take_inventory
+from stdc.data.layout import refuse_inside
+from stdc.errors import InputErrors
+from stdc.files import write_json
+from stdc.progress import Progress
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = program.parser("check_dataset", "Check a Cityscapes-format folder and write its manifest.")
+    parser.add_argument("--dataset", type=Path, required=True, metavar="FOLDER", help="holds leftImg8bit/ and gtFine/")
+    parser.add_argument("--expect", choices=EXPECTATIONS, default="any", help="the full official set, or any")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the manifest (JSON)")
+    return parser
+
+
+def main(options: argparse.Namespace) -> None:
+    refuse_inside(options.output, options.dataset, "the manifest")
+    try:
+        manifest = take_inventory(
+            options.dataset,
+            options.expect,
+            options.threads,
+            warn=lambda line: print(f"warning: {line}", file=sys.stderr),
+            progress=lambda total: Progress("frames", total),
+        )
+    except InputErrors as error:
+        if options.log:
+            # The terminal gets the first ones, the log all of them.
+            with Path(options.log).open("a", encoding="utf-8") as log:
+                log.writelines(f"{problem}\n" for problem in error.problems)
+        raise
+    write_json(options.output, manifest)
+    counts = ", ".join(f"{split} {content['frames']}" for split, content in manifest["splits"].items())
+    print(f"{options.dataset} is sound: {counts} frames, labels from {manifest['label_source']}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(arguments(), main))
