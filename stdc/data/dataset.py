@@ -1,0 +1,195 @@
+"""Samples by key: training crops and whole images for evaluation.
+
+A sample depends on its key alone, never on which process reads it or what was read before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from stdc.data import transforms
+from stdc.data.labels import IGNORE, NUM_CLASSES
+from stdc.errors import InputError
+
+
+class Entry(NamedTuple):
+    """One frame; any object with these three attributes does, such as a line of a list file.
+
+    Attributes:
+        frame: name, ``aachen_000000_000019``.
+        image: path of the 8-bit colour PNG.
+        label: path of the 8-bit PNG of train ids; None where there is no ground truth.
+    """
+
+    frame: str
+    image: Path
+    label: Optional[Path]
+
+
+class TrainDataset:
+    """Augmented training crops.
+
+    Args:
+        entries: frames, in the order of the list file.
+        settings: how crops are made.
+        seed: of the run.
+    """
+
+    def __init__(self, entries: Sequence[Any], settings: transforms.TransformSettings, seed: int) -> None:
+        self.entries = list(entries)
+        self.settings = settings
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, key: int) -> Tuple[np.ndarray, np.ndarray, int]:
+        """The crop of one frame in one epoch.
+
+        Args:
+            key: ``epoch * len(self) + index``.
+        Returns:
+            Normalised image (3, crop_height, crop_width), float32; train ids (crop_height, crop_width), uint8; `key`.
+        Raises:
+            InputError: a file is missing, unreadable or of another kind; names it.
+        """
+        epoch, index = divmod(key, len(self.entries))
+        entry = self.entries[index]
+        image = read_image(entry.image)
+        label = read_label(entry.label, image.shape[:2])
+        height, width = label.shape
+        try:
+            transforms.check_crop(self.settings, height, width)
+        except InputError as error:
+            raise InputError(f"{error} ({entry.image})") from None
+        draws = transforms.draw(self.settings, height, width, sample_generator(self.seed, epoch, index))
+        crop, truth = transforms.apply(image, label, draws, self.settings)
+        check_train_ids(truth, entry.label)
+        return crop, truth, key
+
+
+class EvalDataset:
+    """Whole images with their ground truth.
+
+    Args:
+        entries: frames, in the order of the list file; `label` may be None.
+        mean, std: normalisation of red, green and blue on the scale 0 to 1.
+        instances: path of the `*_instanceIds.png` by frame; empty where iIoU is not wanted.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Any],
+        mean: Sequence[float],
+        std: Sequence[float],
+        instances: Optional[Mapping[str, Path]] = None,
+    ) -> None:
+        self.entries = list(entries)
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.instances = dict(instances or {})
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Tuple[np.ndarray, Optional[np.ndarray], int]:
+        """One frame.
+
+        Returns:
+            Normalised image (3, H, W), float32; train ids (H, W), uint8, or None; `index`.
+        Raises:
+            InputError: a file is missing, unreadable or of another kind; names it.
+        """
+        entry = self.entries[index]
+        image = read_image(entry.image)
+        label = None
+        if entry.label is not None:
+            label = read_label(entry.label, image.shape[:2])
+            check_train_ids(label, entry.label)
+        return transforms.normalize(image, self.mean, self.std), label, index
+
+    def instance_ids(self, index: int) -> Optional[np.ndarray]:
+        """Instance ids of one frame, (H, W), uint16, or None where it has none."""
+        path = self.instances.get(self.entries[index].frame)
+        return None if path is None else read_instances(path)
+
+
+def sample_generator(seed: int, epoch: int, index: int) -> np.random.RandomState:
+    """The generator of one sample: a function of (seed, epoch, index) and nothing else.
+
+    `SeedSequence` and `RandomState` promise the same numbers in every NumPy and on every machine.
+    """
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, epoch, index))))
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image file as (H, W, 3), uint8, red-green-blue."""
+    image = _decode(path, cv2.IMREAD_COLOR)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_label(path: Path, size: Optional[Tuple[int, int]] = None) -> np.ndarray:
+    """A label raster as (H, W), uint8.
+
+    Args:
+        size: (height, width) that it must have, the image's.
+    """
+    return _decode_ids(path, np.uint8, size)
+
+
+def read_instances(path: Path, size: Optional[Tuple[int, int]] = None) -> np.ndarray:
+    """An instance raster as (H, W), uint16."""
+    return _decode_ids(path, np.uint16, size)
+
+
+def check_train_ids(label: np.ndarray, path: Path) -> None:
+    """Refuse values that are neither a class nor ignored: they would be taken for classes that do not exist.
+
+    Raises:
+        InputError: names the file and a value.
+    """
+    wrong = (label >= NUM_CLASSES) & (label != IGNORE)
+    if wrong.any():
+        raise InputError(
+            f"{path}: holds the value {label[wrong][0]}; expected train ids 0 to {NUM_CLASSES - 1} or {IGNORE}. "
+            "Is it a label id raster? Delete the folder of converted labels and run again"
+        )
+
+
+def _decode_ids(path: Path, dtype: Any, size: Optional[Tuple[int, int]]) -> np.ndarray:
+    ids = _decode(path, cv2.IMREAD_UNCHANGED)
+    bits = np.dtype(dtype).itemsize * 8
+    if ids.ndim != 2 or ids.dtype != dtype:
+        channels = 1 if ids.ndim == 2 else ids.shape[2]
+        raise InputError(
+            f"{path}: {channels} channels of {ids.dtype.itemsize * 8} bits; expected one channel of {bits} bits, "
+            "each pixel an id"
+        )
+    if size is not None and ids.shape != tuple(size):
+        raise InputError(
+            f"{path}: {ids.shape[0]}x{ids.shape[1]} pixels (height x width), but its image has {size[0]}x{size[1]}; "
+            "the two must be of the same frame"
+        )
+    return ids
+
+
+def _decode(path: Path, flags: int) -> np.ndarray:
+    try:
+        data = np.fromfile(str(path), np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or 'not readable'}") from None
+    # OpenCV fills what a damaged file lacks and prints to stderr; the end mark is the cheap part of a check, the whole
+    # one was made when the manifest was written.
+    whole = data[:8].tobytes() != _PNG_SIGNATURE or _PNG_END in data[-64:].tobytes()
+    image = cv2.imdecode(data, flags) if whole and data.size else None
+    if image is None:
+        raise InputError(f"{path}: not a readable image ({data.size} bytes); is it truncated? Fetch or unpack it again")
+    return image
+
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND"
