@@ -55,8 +55,9 @@ class Progress:
         stream = self._stream or sys.stderr
         seconds = self._clock() - self._start
         rate = f" ({self.done / seconds:.3g}/s)" if seconds > 0 else ""
-        start, end = ("\r", "\033[K\n") if stream.isatty() else ("", "\n")
-        stream.write(f"{start}{self.done} {self.what} in {seconds:.1f} s{rate}{end}")
+        if stream.isatty():
+            stream.write("\r\033[K")
+        stream.write(f"{self.done} {self.what} in {seconds:.1f} s{rate}\n")
         stream.flush()
 
 

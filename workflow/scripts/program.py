@@ -30,8 +30,10 @@ class Tee:
         self.log = log
 
     def write(self, text: str) -> int:
-        self.log.write(text)
-        self.log.flush()
+        # What rewrites the terminal's line (stdc/progress.py) is of no use in a file.
+        if not text.startswith("\r"):
+            self.log.write(text)
+            self.log.flush()
         return self.stream.write(text)
 
     def flush(self) -> None:
