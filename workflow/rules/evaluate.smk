@@ -57,7 +57,7 @@ rule measure_speed:
     benchmark:
         f"logs/benchmark/measure_speed/{NAME}-seed{{seed}}.tsv"
     # All cores of the run: nothing else may disturb the clock.
-    threads: workflow.cores or HARDWARE["threads"]
+    threads: workflow.resource_settings.cores or HARDWARE["threads"]
     resources:
         mem_mb=8000,
         runtime=60,
