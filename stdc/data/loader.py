@@ -11,7 +11,7 @@ import concurrent.futures
 import multiprocessing
 import os
 import time
-from typing import Any, Deque, Iterable, Iterator, List, NamedTuple, Sequence
+from typing import Any, Deque, Generator, Iterable, Iterator, List, NamedTuple, Sequence
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     wait_s: float
 
 
-def batches(dataset: Any, steps: Iterable[List[int]], workers: int) -> Iterator[Batch]:
+def batches(dataset: Any, steps: Iterable[List[int]], workers: int) -> Generator[Batch, None, None]:
     """Yield one batch for each list of keys, in order.
 
     Args:
@@ -64,7 +64,7 @@ def _in_process(dataset: Any, steps: Iterable[List[int]]) -> Iterator[Batch]:
         yield _stack(samples, keys, started)
 
 
-def _in_workers(dataset: Any, steps: Iterable[List[int]], workers: int) -> Iterator[Batch]:
+def _in_workers(dataset: Any, steps: Iterable[List[int]], workers: int) -> Generator[Batch, None, None]:
     # Spawned, not forked: a fork copies paddle's threads' locks and the run folder's lock into the worker.
     executor = concurrent.futures.ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), _start_worker, (dataset, os.getpid())

@@ -6,8 +6,11 @@ Three kinds of device: ``cpu``; ``gpu`` (CUDA, and the CoreX SDK up to 4.x, whos
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
@@ -21,7 +24,7 @@ AMD_VARIABLE = "MKL_DEBUG_CPU_TYPE"
 
 
 def prepare(device: str, threads: int, flags: Mapping[str, bool] = {}) -> None:
-    """Set what has to be set before paddle is imported: threads, kernel flags, the kind of collective library.
+    """Set what has to be set before paddle is imported (threads, kernel flags, collective library), and import it.
 
     Args:
         device: one of KINDS.
@@ -41,7 +44,6 @@ def prepare(device: str, threads: int, flags: Mapping[str, bool] = {}) -> None:
         os.environ[variable] = str(threads)
     for name, value in flags.items():
         os.environ["FLAGS_" + name] = "1" if value else "0"
-    # Paddle's compile cache notice is no news to a user, and would fill the log of every stage.
     os.environ.setdefault("GLOG_minloglevel", "2")
     if device == "cpu" and is_amd():
         # Paddle ships an MKL that takes its slow path on AMD processors unless told otherwise. An empty value keeps it.
@@ -49,6 +51,7 @@ def prepare(device: str, threads: int, flags: Mapping[str, bool] = {}) -> None:
     if device == "iluvatar_gpu":
         os.environ.setdefault("PADDLE_XCCL_BACKEND", "iluvatar_gpu")
         os.environ.setdefault("PADDLE_DISTRI_BACKEND", "xccl")
+    _import_quietly()
 
 
 def kernel_flags(recipe: Mapping[str, Any]) -> Dict[str, bool]:
@@ -137,6 +140,20 @@ def cpu_name() -> str:
 def is_amd() -> bool:
     """Whether the processor is AMD's."""
     return "AuthenticAMD" in _cpuinfo()
+
+
+def _import_quietly() -> None:
+    """Import paddle without its notices (a compile cache, more than one thread): a person cannot act on them."""
+    heard = io.StringIO()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(heard):
+            warnings.simplefilter("ignore")
+            import paddle  # noqa: F401
+    except BaseException:
+        sys.stderr.write(heard.getvalue())
+        raise
+    # Batch norms have tracked running statistics for years; said once a process.
+    warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
 
 
 def _cpuinfo() -> str:

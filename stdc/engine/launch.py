@@ -77,6 +77,18 @@ def rank_and_world() -> Tuple[int, int]:
     return int(os.environ["PADDLE_TRAINER_ID"]), int(os.environ["PADDLE_TRAINERS_NUM"])
 
 
+def without_option(argv: List[str], option: str) -> List[str]:
+    """Command line without one option and its value, so that ranks do not all write one log."""
+    kept: List[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == option:
+            next(words, None)
+        elif not word.startswith(option + "="):
+            kept.append(word)
+    return kept
+
+
 def enter_rank() -> None:
     """First call of a rank, before paddle is imported: end with the launcher, whatever ends it."""
     die_with_parent()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
@@ -80,6 +82,37 @@ class ScalarLog:
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+def keep_pictures(run_folder: Path, iteration: int, pictures: Mapping[str, np.ndarray]) -> None:
+    """Keep an evaluation's pictures, RGB (H, W, 3) uint8, as PNG files below the run folder."""
+    import cv2
+
+    for name, picture in pictures.items():
+        _, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
+        files.write_bytes(run_folder / "pictures" / f"{iteration:08d}" / f"{name}.png", data.tobytes())
+
+
+def write_visualdl(run_folder: Path, output: Path) -> None:
+    """Write the records of a finished run in one piece.
+
+    The live records beside the checkpoints have a file for each time the run was resumed, with repeats; these come from
+    the history and the kept pictures.
+    """
+    import cv2
+
+    temporary = output.with_name(f".tmp-{os.getpid()}-{output.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    log = ScalarLog(temporary)
+    for event in read_history(run_folder / "history.jsonl"):
+        log.event(event)
+    for path in sorted((run_folder / "pictures").glob("*/*.png")):
+        picture = cv2.imread(str(path))
+        if picture is not None:
+            log.picture(path.stem, picture[..., ::-1], int(path.parent.name))
+    log.close()
+    shutil.rmtree(output, ignore_errors=True)
+    temporary.replace(output)
 
 
 class Progress:

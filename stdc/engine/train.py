@@ -1,0 +1,336 @@
+"""The training loop: one optimizer step after another, exactly resumable.
+
+Nothing random is carried from step to step: the samples of a step, their augmentation and the generator of the step are
+functions of (seed, step). So model, optimizer and a few numbers are the whole state, and a run that was killed anywhere
+ends in the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+import paddle
+
+from stdc import files, recipe
+from stdc.data.loader import Batch, batches
+from stdc.engine import checkpoint, launch, weights
+from stdc.engine.checkpoint import Checkpoint
+from stdc.engine.optimizer import build_optimizer, optimizer_arrays, restore_optimizer
+from stdc.engine.records import History, Progress, ScalarLog, keep_pictures
+from stdc.engine.sampler import StepSampler, derived_seed
+from stdc.engine.schedule import learning_rate
+from stdc.errors import RunError, StoppedError
+from stdc.nn.losses import LossSettings, segmentation_loss
+from stdc.nn.segmentor import build_segmentor
+from stdc.nn.state import load_backbone, load_segmentor, state_arrays
+from stdc.nn.sync_batch_norm import convert_sync_batch_norm
+
+Arrays = Dict[str, np.ndarray]
+Say = Callable[[str], None]
+#: Evaluates the network in its present state; every rank calls it. Returns (mIoU, pictures by name).
+Evaluate = Callable[[paddle.nn.Layer], Tuple[float, Dict[str, np.ndarray]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopSettings:
+    """What steers the loop without changing a weight.
+
+    Attributes:
+        save_interval, log_interval: iterations.
+        evaluate_every: iterations between evaluations; 0 for none. The last iteration is always evaluated.
+        keep_checkpoint_max: newest checkpoints kept.
+        workers: data worker processes of this rank.
+        visualdl: write VisualDL records.
+    """
+
+    save_interval: int
+    log_interval: int
+    evaluate_every: int
+    keep_checkpoint_max: int
+    workers: int
+    visualdl: bool
+
+
+@dataclasses.dataclass
+class _LoopState:
+    """What a checkpoint carries beside the arrays."""
+
+    iteration: int = 0
+    #: Loss parts since the last history line, summed, and how many steps they are.
+    sums: Dict[str, float] = dataclasses.field(default_factory=dict)
+    summed: int = 0
+    best: Optional[Dict[str, Any]] = None
+
+
+class Trainer:
+    """One rank of one run.
+
+    Args:
+        folder: the run folder; this process or its watcher holds its lock.
+        run_hash: names the run, see `stdc.engine.identity`.
+        dataset: `dataset[key]` gives (image, train ids, …).
+        frames: names of the samples, in the order of the training list.
+        evaluate: see `Evaluate`; None where evaluation during training is off.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run_hash: str,
+        train_recipe: recipe.TrainRecipe,
+        backbone: str,
+        seed: int,
+        settings: LoopSettings,
+        dataset: Any,
+        frames: Sequence[str],
+        evaluate: Optional[Evaluate],
+        device_kind: str,
+        say: Say,
+        pretrained: Optional[Arrays] = None,
+    ) -> None:
+        self.folder, self.run_hash = folder, run_hash
+        self.recipe, self.seed, self.settings = train_recipe, seed, settings
+        self.dataset, self.frames, self.evaluate, self.say = dataset, frames, evaluate, say
+        self.rank, self.world_size = launch.rank_and_world()
+        self.device_kind = device_kind
+        device_batch = recipe.per_device_batch(train_recipe, self.world_size)
+        self.losses = LossSettings(
+            ohem_rule="authors" if train_recipe.ohem_min_kept == recipe.PIXELS_16TH else "paddleseg",
+            ohem_threshold=train_recipe.ohem_threshold,
+            ohem_min_kept=recipe.min_kept(train_recipe, device_batch),
+            detail_weight=train_recipe.detail_weight,
+        )
+        paddle.seed(derived_seed("weights", seed))
+        self.model = build_segmentor(backbone)
+        if pretrained is not None:
+            load_backbone(self.model, pretrained, "backbone weights")
+        if self.world_size > 1:
+            convert_sync_batch_norm(self.model, portable=device_kind != "gpu")
+        self.optimizer = build_optimizer(self.model, train_recipe)
+        self.state = _LoopState()
+
+    def run(self) -> None:
+        """Train from the newest valid checkpoint to the end.
+
+        Raises:
+            StoppedError: a signal asked for it; the state is saved.
+            RunError: the loss is not finite.
+            InputError: a sample is not readable.
+        """
+        self._resume()
+        stepping: paddle.nn.Layer = self.model
+        if self.world_size > 1:
+            stepping = paddle.DataParallel(self.model)
+        history = scalars = None
+        if self.rank == 0:
+            history = History(self.folder / "history.jsonl", self.state.iteration)
+            scalars = ScalarLog(self.folder / "vdl" if self.settings.visualdl else None)
+        try:
+            with launch.StopRequest() as stop:
+                self._steps(stepping, history, scalars, stop)
+        finally:
+            if history is not None and scalars is not None:
+                history.close()
+                scalars.close()
+
+    def _steps(
+        self,
+        stepping: paddle.nn.Layer,
+        history: Optional[History],
+        scalars: Optional[ScalarLog],
+        stop: launch.StopRequest,
+    ) -> None:
+        iterations = self.recipe.iterations
+        sampler = StepSampler(len(self.frames), self.recipe.global_batch, self.seed, self.rank, self.world_size)
+        keys = sampler.steps(self.state.iteration, iterations)
+        progress = Progress(iterations, self.recipe.global_batch)
+        # Closed on every way out, so that no data worker is left working.
+        with contextlib.closing(batches(self.dataset, keys, self.settings.workers)) as loaded:
+            self._loop(loaded, stepping, history, scalars, progress, stop)
+
+    def _loop(
+        self,
+        loaded: Iterator[Batch],
+        stepping: paddle.nn.Layer,
+        history: Optional[History],
+        scalars: Optional[ScalarLog],
+        progress: Progress,
+        stop: launch.StopRequest,
+    ) -> None:
+        for batch in loaded:
+            step = self.state.iteration
+            rate = learning_rate(self.recipe, step)
+            parts, stopping = self._step(stepping, batch, rate, step, stop)
+            self._check_finite(parts, step)
+            self.state.iteration = step + 1
+            for name, value in parts.items():
+                self.state.sums[name] = self.state.sums.get(name, 0.0) + value
+            self.state.summed += 1
+            progress.step(batch.wait_s)
+            if self._due(self.settings.log_interval):
+                self._log(history, scalars, progress, rate)
+            if self.evaluate is not None and self._due(self.settings.evaluate_every):
+                self._evaluate(history, scalars)
+                progress.restart()
+            if stopping or self._due(self.settings.save_interval):
+                self._save()
+            if stopping:
+                done = f"iteration {self.state.iteration} of {self.recipe.iterations}"
+                raise StoppedError(f"stopped on request at {done}; the state is saved, start again to go on")
+
+    def _step(
+        self, stepping: paddle.nn.Layer, batch: Batch, rate: float, step: int, stop: launch.StopRequest
+    ) -> Tuple[Dict[str, float], bool]:
+        """One optimizer step; the loss parts averaged over ranks, and whether to stop after it."""
+        stepping.train()
+        # Nothing in the network draws random numbers today; this keeps it true that nothing needs saving.
+        paddle.seed(derived_seed("step", self.seed, step, self.rank))
+        self.optimizer.set_lr(rate)
+        labels = paddle.to_tensor(batch.labels.astype(np.int64))
+        loss, parts = segmentation_loss(stepping(paddle.to_tensor(batch.images)), labels, self.losses)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.clear_grad()
+        names = sorted(parts)
+        # One transfer and one collective a step: the loss parts, and a stop that all ranks obey at the same step.
+        asked = stop.name is not None if self.world_size == 1 else launch.stop_requested()
+        values = paddle.stack([parts[name].astype("float32").reshape([]) for name in names])
+        values = paddle.concat([values, paddle.to_tensor([1.0 if asked else 0.0], "float32")])
+        if self.world_size > 1:
+            paddle.distributed.all_reduce(values)
+        *means, stops = (values.numpy().astype(np.float64) / self.world_size).tolist()
+        return dict(zip(names, means)), stops > 0.0
+
+    def _due(self, interval: int) -> bool:
+        """Whether something done every `interval` iterations is to be done now; the last iteration always counts."""
+        return self.state.iteration == self.recipe.iterations or (interval > 0 and self.state.iteration % interval == 0)
+
+    def _check_finite(self, parts: Dict[str, float], step: int) -> None:
+        if math.isfinite(parts["loss"]):
+            return
+        frames = self._frames_of(step)
+        if self.rank == 0:
+            shown = {name: value if math.isfinite(value) else str(value) for name, value in parts.items()}
+            files.write_json(self.folder / "diverged.json", {"iteration": step + 1, "frames": frames, "losses": shown})
+        culprits = ", ".join(f"{name} is {value}" for name, value in parts.items() if not math.isfinite(value))
+        raise RunError(
+            f"training diverged at iteration {step + 1}: {culprits}. Nothing was saved since the last checkpoint in "
+            f"{self.folder / 'checkpoints'}; the batch's frames are in {self.folder / 'diverged.json'} "
+            f"({', '.join(frames[:4])}{', …' if len(frames) > 4 else ''}). "
+            "A smaller train.base_lr or a warm-up may help"
+        )
+
+    def _frames_of(self, step: int) -> List[str]:
+        """Frames of the global batch of one step."""
+        sampler = StepSampler(len(self.frames), self.recipe.global_batch, self.seed)
+        return [self.frames[key % len(self.frames)] for key in sampler.keys(step)]
+
+    def _log(self, history: Optional[History], scalars: Optional[ScalarLog], progress: Progress, rate: float) -> None:
+        state = self.state
+        means = {name: total / state.summed for name, total in state.sums.items()}
+        state.sums, state.summed = {}, 0
+        speed = progress.take()
+        if history is None or scalars is None:
+            return
+        event = {"iteration": state.iteration, "lr": rate, **means, **speed}
+        history.add(event)
+        scalars.event(event)
+        eta = progress.eta(state.iteration)
+        files.write_json(
+            self.folder / "status.json",
+            {**event, "iterations": self.recipe.iterations, "eta": eta, "best": state.best},
+        )
+        best = f" | best mIoU {state.best['miou']:.4f}" if state.best else ""
+        self.say(
+            f"{state.iteration}/{self.recipe.iterations} | loss {means['loss']:.4f} | lr {rate:.6f} | "
+            f"{speed['images_per_s']:.1f} images/s | waiting for data {speed['reader_wait_share']:.0%}{best} | "
+            f"ETA {eta}"
+        )
+
+    def _evaluate(self, history: Optional[History], scalars: Optional[ScalarLog]) -> None:
+        if self.evaluate is None:
+            return
+        self.model.eval()
+        miou, pictures = self.evaluate(self.model)
+        self.model.train()
+        if history is None or scalars is None:
+            return
+        state = self.state
+        event = {"iteration": state.iteration, "miou": miou}
+        history.add(event)
+        scalars.event(event)
+        for name, picture in pictures.items():
+            scalars.picture(name, picture, state.iteration)
+        keep_pictures(self.folder, state.iteration, pictures)
+        better = state.best is None or miou > state.best["miou"]
+        if better:
+            path = self.best_path(state.iteration)
+            weights.write_safetensors(path, state_arrays(self.model))
+            state.best = {"miou": miou, "iteration": state.iteration, "sha256": files.sha256_file(path)}
+        best = state.best or event
+        self.say(
+            f"{state.iteration}/{self.recipe.iterations} | validation mIoU {miou:.4f}"
+            + (" (best so far)" if better else f" (best {best['miou']:.4f} at {best['iteration']})")
+        )
+
+    def best_path(self, iteration: int) -> Path:
+        """Where the best weights of an iteration are kept."""
+        return self.folder / "best" / f"{iteration:08d}.safetensors"
+
+    def _save(self) -> None:
+        if self.rank != 0:
+            # Batch norms are synchronized and gradients are summed, so every rank holds the same state.
+            return
+        state = self.state
+        folder = self.folder / "checkpoints"
+        saved = Checkpoint(
+            iteration=state.iteration,
+            model=state_arrays(self.model),
+            optimizer=optimizer_arrays(self.optimizer, self.model),
+            state={"sums": state.sums, "summed": state.summed, "best": state.best},
+        )
+        checkpoint.save(folder, saved, self.run_hash, self.settings.keep_checkpoint_max)
+        self._prune_best(folder)
+
+    def _prune_best(self, folder: Path) -> None:
+        """Keep the best weights that a kept checkpoint refers to."""
+        used = set()
+        for manifest in folder.glob("*/manifest.json"):
+            best = files.read_json(manifest)["state"]["best"]
+            if best:
+                used.add(self.best_path(best["iteration"]))
+        for path in (self.folder / "best").glob("*.safetensors"):
+            if path not in used:
+                path.unlink()
+
+    def _resume(self) -> None:
+        folder = self.folder / "checkpoints"
+        found = checkpoint.load_newest(folder, self.run_hash, self.say if self.rank == 0 else _silent)
+        if found is None:
+            return
+        load_segmentor(self.model, found.model, str(folder))
+        restore_optimizer(self.optimizer, self.model, found.optimizer)
+        saved = found.state
+        self.state = _LoopState(found.iteration, dict(saved["sums"]), saved["summed"], saved["best"])
+        if self.rank == 0:
+            done = "finished already" if found.iteration >= self.recipe.iterations else "resuming"
+            self.say(f"{done}: checkpoint of iteration {found.iteration} in {folder}")
+
+    def result(self) -> Tuple[Arrays, Optional[Arrays]]:
+        """(final weights, best weights or None where there was no evaluation)."""
+        best = None
+        if self.state.best is not None:
+            path = self.best_path(self.state.best["iteration"])
+            best = weights.read_safetensors(path)
+            if files.sha256_file(path) != self.state.best["sha256"]:
+                raise RunError(f"{path}: SHA-256 differs from the one recorded; delete {self.folder} and train again")
+        return state_arrays(self.model), best
+
+
+def _silent(_: str) -> None:
+    pass

@@ -1,0 +1,37 @@
+"""Get ImageNet weights of the backbone: check them, and keep them as safetensors."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import program
+from stdc.errors import InputError
+from stdc.files import read_json
+
+
+def main(options: argparse.Namespace) -> None:
+    from stdc.engine import device
+
+    model = read_json(options.config)["model"]
+    pretrained = model["pretrained"]
+    if not pretrained["source"]:
+        raise InputError("model.pretrained.source: null; there is nothing to fetch")
+    device.prepare("cpu", 1)
+    from stdc.engine.pretrained import fetch_backbone
+
+    fetch_backbone(
+        pretrained["source"],
+        pretrained["sha256"],
+        model["backbone"],
+        options.output,
+        lambda line: print(f"fetch_backbone: {line}", file=sys.stderr, flush=True),
+    )
+
+
+if __name__ == "__main__":
+    arguments = program.parser("fetch_backbone", __doc__)
+    arguments.add_argument("--config", type=Path, required=True, metavar="FILE", help="stage configuration: model")
+    arguments.add_argument("--output", type=Path, required=True, metavar="FILE", help="safetensors file to write")
+    sys.exit(program.run(arguments, main))
