@@ -1,8 +1,8 @@
 """Integer confusion counts and the official Cityscapes figures made from them.
 
-The rule is that of cityscapesscripts, ``evaluation/evalPixelLevelSemanticLabeling.py``: counts are integers over the whole
-set; pixels whose ground truth is ignored count nowhere; a class that occurs neither in truth nor in prediction has no
-score and is left out of the mean. It is restated here for networks that predict trained classes only.
+The rule is that of cityscapesscripts, ``evaluation/evalPixelLevelSemanticLabeling.py``: counts are integers over the
+whole set; pixels whose ground truth is ignored count nowhere; a class that occurs neither in truth nor in prediction
+has no score and is left out of the mean. It is restated here for networks that predict trained classes only.
 """
 
 from __future__ import annotations

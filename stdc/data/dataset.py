@@ -112,10 +112,10 @@ class EvalDataset:
             check_train_ids(label, entry.label)
         return transforms.normalize(image, self.mean, self.std), label, index
 
-    def instance_ids(self, index: int) -> Optional[np.ndarray]:
-        """Instance ids of one frame, (H, W), uint16, or None where it has none."""
+    def instance_ids(self, index: int, size: Optional[Sequence[int]] = None) -> Optional[np.ndarray]:
+        """Instance ids of one frame, (H, W), uint16, or None where it has none; `size` as in `read_label`."""
         path = self.instances.get(self.entries[index].frame)
-        return None if path is None else read_instances(path)
+        return None if path is None else read_instances(path, size)
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.RandomState:
@@ -132,7 +132,7 @@ def read_image(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def read_label(path: Path, size: Optional[Tuple[int, int]] = None) -> np.ndarray:
+def read_label(path: Path, size: Optional[Sequence[int]] = None) -> np.ndarray:
     """A label raster as (H, W), uint8.
 
     Args:
@@ -141,7 +141,7 @@ def read_label(path: Path, size: Optional[Tuple[int, int]] = None) -> np.ndarray
     return _decode_ids(path, np.uint8, size)
 
 
-def read_instances(path: Path, size: Optional[Tuple[int, int]] = None) -> np.ndarray:
+def read_instances(path: Path, size: Optional[Sequence[int]] = None) -> np.ndarray:
     """An instance raster as (H, W), uint16."""
     return _decode_ids(path, np.uint16, size)
 
@@ -160,7 +160,7 @@ def check_train_ids(label: np.ndarray, path: Path) -> None:
         )
 
 
-def _decode_ids(path: Path, dtype: Any, size: Optional[Tuple[int, int]]) -> np.ndarray:
+def _decode_ids(path: Path, dtype: Any, size: Optional[Sequence[int]]) -> np.ndarray:
     ids = _decode(path, cv2.IMREAD_UNCHANGED)
     bits = np.dtype(dtype).itemsize * 8
     if ids.ndim != 2 or ids.dtype != dtype:

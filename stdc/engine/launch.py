@@ -178,7 +178,7 @@ def _pass_on(log: Path, shown: int, say: Callable[[str], None]) -> int:
     complete = text.rfind(b"\n") + 1
     for line in text[:complete].decode("utf-8", "replace").splitlines():
         # The launcher's and paddle's own notices are in the log for those who look.
-        if line.startswith("train:") or "Error" in line:
+        if line.startswith(("train:", "evaluate:")) or "Error" in line:
             say(line)
     return shown + complete
 

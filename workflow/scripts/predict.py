@@ -1,0 +1,58 @@
+"""Predict the frames of a split as label id PNGs, named as the Cityscapes server finds them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import program
+from stdc import files, recipe
+from stdc.data.dataset import Entry, EvalDataset
+from stdc.data.inventory import read_manifest
+from stdc.data.layout import SPLITS, refuse_inside
+from stdc.engine import device
+from stdc.errors import InputError
+from stdc.progress import Progress
+
+
+def main(options: argparse.Namespace) -> None:
+    config = files.read_json(options.config)
+    refuse_inside(options.output, options.dataset, "predictions")
+    frames = [entry for entry in read_manifest(options.manifest)["frames"] if entry["split"] == options.split]
+    if not frames:
+        raise InputError(f"{options.manifest}: no frame in split {options.split}")
+    entries = [Entry(frame["frame"], options.dataset / frame["image"]["path"], None) for frame in frames]
+    dataset = EvalDataset(entries, *recipe.normalization(config["train"]))
+    device.prepare(options.device, options.threads)
+
+    from stdc.engine import predict
+
+    device.select(options.device)
+    protocol = predict.read_protocols(config["evaluate"]["protocols"])[0]
+    model = predict.load_network(config["model"]["backbone"], options.weights)
+    progress = Progress("images", len(dataset))
+    predict.write_predictions(model, dataset, protocol, options.output, options.overlay, progress.step)
+    progress.finish()
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = program.parser("predict", __doc__ or "")
+    for name, text in (
+        ("config", "stage configuration: model, train, evaluate; the first protocol is used"),
+        ("weights", "trained weights, .pdparams or .safetensors"),
+        ("dataset", "dataset root; only read"),
+        ("manifest", "manifest of the dataset"),
+        ("output", "folder of the predictions"),
+    ):
+        made.add_argument(f"--{name}", type=Path, required=True, metavar="PATH", help=text)
+    made.add_argument("--split", default="test", choices=SPLITS, help="which frames")
+    made.add_argument("--overlay", action="store_true", help="also colour pictures, in the subfolder overlays/")
+    made.add_argument("--device", default="cpu", help="cpu, gpu or iluvatar_gpu")
+    made.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="CPU threads")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(arguments(), main))

@@ -1,0 +1,34 @@
+"""Check predictions of a split and zip them for the Cityscapes server."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import program
+from stdc.data.inventory import read_manifest
+from stdc.data.layout import SPLITS
+from stdc.data.submission import write_submission
+from stdc.progress import Progress
+
+
+def main(options: argparse.Namespace) -> None:
+    frames = [entry for entry in read_manifest(options.manifest)["frames"] if entry["split"] == options.split]
+    progress = Progress("predictions", len(frames))
+    count = write_submission(options.predictions, frames, options.output, progress.step)
+    progress.finish()
+    print(f"submission: {count} predictions in {options.output}", file=sys.stderr)
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = program.parser("submission", __doc__ or "")
+    made.add_argument("--predictions", type=Path, required=True, metavar="FOLDER", help="of predict")
+    made.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="of check_dataset")
+    made.add_argument("--split", default="test", choices=SPLITS, help="which frames must be there")
+    made.add_argument("--output", type=Path, required=True, metavar="FILE", help="the archive (.zip)")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(arguments(), main))
