@@ -165,17 +165,17 @@ def detail_loss(detail_logits: paddle.Tensor, edges: paddle.Tensor) -> Tuple[pad
 
 
 def _paddleseg_mean(losses: paddle.Tensor, labelled: paddle.Tensor, hard_loss: float, min_kept: int) -> paddle.Tensor:
+    hard = losses > hard_loss
     # One transfer from the device for both counts: each one would stall it.
-    counts = paddle.stack([(losses >= hard_loss).astype("int64").sum(), labelled.astype("int64").sum()])
-    not_easy, labelled_pixels = (int(count) for count in counts.numpy().ravel())
+    counts = paddle.stack([hard.astype("int64").sum(), labelled.astype("int64").sum()])
+    hard_pixels, labelled_pixels = (int(count) for count in counts.numpy().ravel())
     if labelled_pixels <= min_kept:
         kept = labelled
-    elif not_easy >= min_kept:
-        kept = losses > hard_loss
+    elif hard_pixels >= min_kept:
+        kept = hard
     else:
-        # Ignored pixels and perfectly predicted ones both have loss 0; only the latter may be counted.
-        ranked = paddle.where(labelled, losses.detach(), paddle.full_like(losses, -1.0))
-        kept = losses > paddle.topk(ranked, min_kept)[0][-1]
+        # Ignored pixels have loss 0 and so are never harder than the last of fewer than all labelled ones.
+        kept = losses > paddle.topk(losses.detach(), min_kept)[0][-1]
     kept = kept.astype(losses.dtype)
     return (losses * kept).mean() / (kept.mean() + KEPT_EPSILON)
 
