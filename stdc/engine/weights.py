@@ -1,7 +1,8 @@
 """Weights as files, without ever executing pickled code.
 
 `.pdparams` (PaddleSeg's exchange format) is a pickle. It is read by an unpickler that knows a handful of names and
-builds arrays from bytes whose length it has checked; it is written so that old and new NumPy read it. Our own files are safetensors.
+builds arrays from bytes whose length it has checked; it is written so that old and new NumPy read it. Our own
+files are safetensors.
 """
 
 from __future__ import annotations
@@ -191,7 +192,11 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise _RefusedError("a reference to something outside the file")
 
 
-class _ExchangePickler(pickle._Pickler):  # type: ignore[name-defined]
+#: The pure Python pickler, whose naming of globals can be changed.
+_PythonPickler: Any = vars(pickle)["_Pickler"]
+
+
+class _ExchangePickler(_PythonPickler):
     """Writes NumPy's constructor under the name that every NumPy since 1.0 knows."""
 
     def save_global(self, value: Any, name: Any = None) -> None:
