@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Run PaddleSeg's network and losses beside ours in one process; measure the differences.
 
     python tests/parity/network/compare.py --out rows.json
@@ -119,10 +120,10 @@ def training_outputs(backbone: str) -> float:
     return max(worst, *(relative(left[name], right[name]) for name in left))
 
 
-def with_gradient(loss: Callable[[Any], Any], values: np.ndarray) -> Tuple[float, np.ndarray]:
+def with_gradient(loss: Callable[..., Any], values: np.ndarray, *arguments: Any) -> Tuple[float, np.ndarray]:
     """(loss, its gradient)."""
     tensor = paddle.to_tensor(values, stop_gradient=False)
-    result = loss(tensor)
+    result = loss(tensor, *arguments)
     result.backward()
     return float(result), tensor.grad.numpy()
 
@@ -130,25 +131,28 @@ def with_gradient(loss: Callable[[Any], Any], values: np.ndarray) -> Tuple[float
 def ohem_losses() -> float:
     """Mining loss: value and gradient in every branch."""
     worst = 0.0
-    for values, train_id, min_kept in seeded.ohem_cases().values():
-        labels = paddle.to_tensor(train_id)
-        # One case meets a threshold exactly.
-        threshold = 0.5 if values.shape[0] == 1 else 0.7
-        mine = with_gradient(lambda x: ohem_cross_entropy(x, labels, threshold, min_kept), values)
-        other = with_gradient(lambda x: peer.ohem(threshold, min_kept)(x, labels), values)
+    for name, (values, train_id, min_kept) in seeded.ohem_cases().items():
+        labels, threshold = paddle.to_tensor(train_id), seeded.ohem_threshold(name)
+        mine = with_gradient(ohem_cross_entropy, values, labels, threshold, min_kept)
+        other = with_gradient(peer.ohem(threshold, min_kept), values, labels)
         worst = max(worst, abs(mine[0] - other[0]) / max(abs(other[0]), 1e-6), relative(mine[1], other[1]))
     return worst
+
+
+def our_detail_loss(detail_logits: Any, train_id: Any) -> Any:
+    """Binary cross entropy and Dice in one number, as PaddleSeg has them."""
+    return sum(detail_loss(detail_logits, detail_target(train_id)))
 
 
 def detail_losses() -> float:
     """Detail loss: value and gradient, at equal and at odd sizes."""
     worst = 0.0
     theirs = peer.detail_loss()
-    for height, width in ((64, 128), (67, 97), (33, 40)):
-        train_id = paddle.to_tensor(seeded.labels(2, height, width))
-        values = seeded.logits(2, -(-height // 8), -(-width // 8))[:, :1]
-        mine = with_gradient(lambda x: sum(detail_loss(x, detail_target(train_id))), values)
-        other = with_gradient(lambda x: theirs(x, train_id), values)
+    for height, width in seeded.DETAIL_SIZES:
+        values, labels = seeded.detail_case(height, width)
+        train_id = paddle.to_tensor(labels)
+        mine = with_gradient(our_detail_loss, values, train_id)
+        other = with_gradient(theirs, values, train_id)
         worst = max(worst, abs(mine[0] - other[0]) / abs(other[0]), relative(mine[1], other[1]))
     return worst
 

@@ -1,7 +1,7 @@
 """Weights, images and labels that every implementation can make for itself, from names and numbers alone.
 
-Networks have millions of parameters; instead of storing them, all sides draw the same ones. `RandomState` is frozen: the
-same seed gives the same numbers in every NumPy.
+Networks have millions of parameters; instead of storing them, all sides draw the same ones. `RandomState` is frozen:
+the same seed gives the same numbers in every NumPy.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 
 CLASSES = 19
 IGNORE = 255
+#: Sizes for the detail loss: multiples of 8, odd, one side odd.
+DETAIL_SIZES = ((64, 128), (67, 97), (33, 40))
 
 
 def weights(shapes: Mapping[str, Sequence[int]], seed: int = 0) -> Dict[str, np.ndarray]:
@@ -93,6 +95,16 @@ def ohem_cases() -> Dict[str, Tuple[np.ndarray, np.ndarray, int]]:
         "one image ignored": (sure, np.stack([train_id[0], np.full_like(train_id[1], IGNORE)]), 1000),
         "probability one half": (even, np.zeros((1, 16, 16), np.int64), 100),
     }
+
+
+def ohem_threshold(case: str) -> float:
+    """The threshold of a case: the published one, except where a probability meets it exactly."""
+    return 0.5 if case == "probability one half" else 0.7
+
+
+def detail_case(height: int, width: int) -> Tuple[np.ndarray, np.ndarray]:
+    """(detail logits at 1/8, labels)."""
+    return logits(2, -(-height // 8), -(-width // 8))[:, :1], labels(2, height, width)
 
 
 def _hard(values: np.ndarray, train_id: np.ndarray, threshold: float = 0.7) -> int:
