@@ -1,4 +1,4 @@
-"""An evaluation job: from files to `metrics.json`, on one device in this process or shared out over several in ranks."""
+"""An evaluation job: from files to `metrics.json`, on one device in this process or shared out over ranks."""
 
 from __future__ import annotations
 

@@ -126,8 +126,8 @@ def write_predictions(
 
     Args:
         folder: gets `<frame>_pred_labelIds.png`.
-        overlays: also write `overlays/<frame>_overlay.jpg`, the image with the classes' colours half over it. JPEG, since
-            the official script would take a second PNG of the frame for a second prediction.
+        overlays: also write `overlays/<frame>_overlay.jpg`, the image with the classes' colours half over it. JPEG,
+            since the official script would take a second PNG of the frame for a second prediction.
         progress: called after each image.
     """
     for index, entry in enumerate(dataset.entries):
