@@ -206,7 +206,7 @@ def _numbers(value: Any, path: Path = ()) -> Iterator[Tuple[Path, float]]:
 
 
 def _source(path: Path, sources: Sequence[Tuple[str, Any]]) -> str:
-    """The last source that has the key, or as much of it as possible."""
+    """The last source that has the key, or as much of it as possible; the first where none has anything."""
     best: Optional[str] = None
     depth = -1
     for name, content in sources:
@@ -218,7 +218,7 @@ def _source(path: Path, sources: Sequence[Tuple[str, Any]]) -> str:
             except (KeyError, IndexError, TypeError):
                 break
             reached += 1
-        if reached >= depth:
+        if reached > depth or reached == depth > 0:
             best, depth = name, reached
     return best or "configuration"
 

@@ -7,10 +7,11 @@ import fcntl
 import os
 import re
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, List, NamedTuple, Optional
+from typing import IO, Dict, List, NamedTuple, Optional
 
 LOCK_FILE = ".stdc.lock"
 
@@ -75,3 +76,20 @@ def last_words(log: Path, lines: int = 12) -> List[str]:
     except OSError:
         return []
     return [line for line in text.splitlines() if line.strip()][-lines:]
+
+
+def commit_of(code: Path) -> Dict[str, str]:
+    """What provenance needs to know of the checkout, as environment variables; nothing where it is not one."""
+    git = ["git", "-c", f"safe.directory={code}", "-C", str(code)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=20, check=True)
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"STDC_COMMIT": head.stdout.strip(), "STDC_COMMIT_DIRTY": "1" if changes.stdout.strip() else "0"}

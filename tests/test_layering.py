@@ -1,0 +1,238 @@
+"""Who may import whom, and what is absent where. The rules are those of ARCHITECTURE.md."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Set
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted((REPOSITORY / "workflow" / "scripts").glob("*.py"))
+MODULES = sorted((REPOSITORY / "stdc").rglob("*.py"))
+RULE_FILES = [REPOSITORY / "Snakefile", *sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))]
+
+#: Slow to load, needed by single stages.
+HEAVY = {"paddle", "matplotlib", "visualdl", "torch", "jinja2"}
+
+#: Where processes may be started: ranks, worker pools, and the questions to git and to the device's tools.
+STARTS_PROCESSES = {
+    "stdc/engine/launch.py",
+    "stdc/data/pool.py",
+    "stdc/data/loader.py",
+    "stdc/provenance.py",
+}
+
+
+class Import(NamedTuple):
+    module: str
+    at_top: bool
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def imports(path: Path) -> List[Import]:
+    """Every import of a file; `at_top` is false inside functions and under TYPE_CHECKING."""
+    found: List[Import] = []
+
+    def visit(node: ast.AST, top: bool) -> None:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            top = False
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            top = False
+        if isinstance(node, ast.Import):
+            found.extend(Import(alias.name, top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name_of(path)}: relative import; write stdc.… in full"
+            found.extend(Import(f"{node.module}.{alias.name}", top) for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child, top)
+
+    visit(ast.parse(path.read_bytes(), filename=str(path)), True)
+    return found
+
+
+def within(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def calls(path: Path) -> Set[str]:
+    """Dotted names that a file calls or mentions, such as `paddle.load` or `sys.argv`."""
+    return {ast.unparse(node) for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Attribute)}
+
+
+def test_programs_and_package_do_not_import_snakemake() -> None:
+    assert [
+        name_of(path) for path in SCRIPTS + MODULES if any(within(i.module, "snakemake") for i in imports(path))
+    ] == []
+
+
+def test_the_workflow_does_not_import_the_package() -> None:
+    importing = re.compile(r"^\s*(?:import|from)\s+(?:stdc|program)\b", re.MULTILINE)
+    assert [name_of(path) for path in RULE_FILES if importing.search(path.read_text())] == []
+    lib = sorted((REPOSITORY / "workflow" / "lib").glob("*.py"))
+    assert [name_of(path) for path in lib if any(within(i.module, "stdc") for i in imports(path))] == []
+
+
+def test_the_network_knows_neither_files_nor_data() -> None:
+    foreign = ("stdc.data", "stdc.files", "stdc.engine", "pathlib", "os", "io", "shutil", "subprocess")
+    for path in MODULES:
+        if within(name_of(path).replace("/", "."), "stdc.nn"):
+            assert [i.module for i in imports(path) if any(within(i.module, name) for name in foreign)] == [], name_of(
+                path
+            )
+            opened = [n for n in ast.walk(ast.parse(path.read_bytes())) if isinstance(n, ast.Name) and n.id == "open"]
+            assert opened == [], name_of(path)
+
+
+def test_the_data_package_never_imports_paddle_or_what_stands_above_it() -> None:
+    for path in MODULES:
+        if name_of(path).startswith("stdc/data/"):
+            above = ("paddle", "stdc.nn", "stdc.engine", "stdc.report")
+            assert [i.module for i in imports(path) if any(within(i.module, name) for name in above)] == [], name_of(
+                path
+            )
+
+
+def test_only_programs_parse_arguments() -> None:
+    for path in MODULES:
+        assert not any(within(i.module, "argparse") for i in imports(path)), name_of(path)
+        # The provenance quotes the command line; that is reading, not parsing.
+        if name_of(path) != "stdc/provenance.py":
+            assert "sys.argv" not in calls(path), name_of(path)
+
+
+def test_only_the_launcher_and_worker_pools_start_processes() -> None:
+    starters = ("subprocess", "multiprocessing", "concurrent.futures.ProcessPoolExecutor", "pty")
+    started = {
+        "os.fork",
+        "os.system",
+        "os.popen",
+        "os.posix_spawn",
+        "os.execv",
+        "concurrent.futures.ProcessPoolExecutor",
+    }
+    found = {
+        name_of(path)
+        for path in MODULES + SCRIPTS
+        if any(within(i.module, name) for i in imports(path) for name in starters) or calls(path) & started
+    }
+    assert found <= STARTS_PROCESSES, sorted(found - STARTS_PROCESSES)
+
+
+def test_no_pickled_code_is_executed() -> None:
+    forbidden = {
+        "pickle.load",
+        "pickle.loads",
+        "paddle.load",
+        "torch.load",
+        "joblib.load",
+        "dill.load",
+        "marshal.loads",
+    }
+    for path in MODULES + SCRIPTS:
+        assert calls(path) & forbidden == set(), name_of(path)
+        names = {node.func.id for node in ast.walk(ast.parse(path.read_bytes())) if _is_named_call(node)}
+        assert names & {"eval", "exec", "__import__"} == set(), name_of(path)
+
+
+def _is_named_call(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+
+
+def test_yaml_is_read_without_constructors() -> None:
+    for path in MODULES + SCRIPTS:
+        assert calls(path) & {"yaml.load", "yaml.unsafe_load", "yaml.full_load"} == set(), name_of(path)
+
+
+def local_file(module: str) -> List[Path]:
+    """The files that importing a module of this repository runs."""
+    if not within(module, "stdc"):
+        beside = REPOSITORY / "workflow" / "scripts" / f"{module.split('.')[0]}.py"
+        return [beside] if beside.is_file() else []
+    parts = module.split(".")
+    stems = [REPOSITORY.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
+    return [file for stem in stems for file in (stem / "__init__.py", stem.with_suffix(".py")) if file.is_file()]
+
+
+def loaded_at_start(program: Path) -> Iterator[str]:
+    """Foreign packages that are loaded before a program has read its arguments."""
+    waiting, seen = [program], set()
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for item in imports(path):
+            if item.at_top:
+                waiting.extend(local_file(item.module))
+                yield item.module.split(".")[0]
+
+
+@pytest.mark.parametrize("program", [path for path in SCRIPTS if path.stem != "program"], ids=lambda path: path.stem)
+def test_programs_answer_help_without_loading_heavy_libraries(program: Path) -> None:
+    assert set(loaded_at_start(program)) & HEAVY == set()
+
+
+@pytest.mark.parametrize("path", SCRIPTS + MODULES, ids=name_of)
+def test_sources_are_valid_python_3_8(path: Path) -> None:
+    ast.parse(path.read_bytes(), filename=str(path), feature_version=(3, 8))
+
+
+def test_every_rule_with_a_program_is_named_after_it() -> None:
+    for path in RULE_FILES:
+        for rule, body in re.findall(
+            r"^ *rule (\w+):\n(.*?)(?=^ *rule |\Z)", path.read_text(), re.MULTILINE | re.DOTALL
+        ):
+            for program in re.findall(r'program=script\("(\w+)"\)', body):
+                assert program == rule
+                assert f'code=code("{rule}")' in body
+
+
+def test_every_program_has_a_rule() -> None:
+    named: Set[str] = set()
+    for path in RULE_FILES:
+        named |= set(re.findall(r'script\("(\w+)"\)', path.read_text()))
+    # Tools for people, outside the DAG.
+    assert {path.stem for path in SCRIPTS} - named <= {"program", "recipe_diff"}
+
+
+def test_code_inputs_name_what_python_really_loads(tmp_path: Path) -> None:
+    """Code as a rule's input: the import statements that were read against the modules that were loaded."""
+    sys.path.insert(0, str(REPOSITORY / "workflow" / "lib"))
+    try:
+        import code_inputs
+    finally:
+        sys.path.pop(0)
+    for program in ("check_dataset", "convert_labels", "create_lists"):
+        declared = set(code_inputs.code_of(REPOSITORY, program))
+        script = REPOSITORY / "workflow" / "scripts" / f"{program}.py"
+        watch = (
+            "import runpy, sys; sys.argv = [{0!r}, '--help']; sys.path.insert(0, {1!r})\n"
+            "try: runpy.run_path({0!r}, run_name='__main__')\n"
+            "except SystemExit: pass\n"
+            "print('\\n'.join(str(m.__file__) for m in list(sys.modules.values()) if getattr(m, '__file__', None)))"
+        ).format(str(script), str(script.parent))
+        loaded = subprocess.run([sys.executable, "-c", watch], capture_output=True, text=True, check=True, cwd=tmp_path)
+        files = {Path(line) for line in loaded.stdout.splitlines() if line.startswith(str(REPOSITORY))}
+        ours = {name_of(file) for file in files if not name_of(file).startswith(".venv")}
+        assert ours - declared == set()
+        assert {f"workflow/scripts/{program}.py", "workflow/scripts/program.py", "stdc/errors.py"} <= declared
+
+
+def test_profile_keys_belong_to_one_kind_of_profile() -> None:
+    """`default` wins over --profile, and a key given twice is replaced as a whole: shared keys would lose settings."""
+    kinds = {"default": "always", "ci": "place", "slurm": "place", "cuda": "device", "corex": "device"}
+    folders = {path.parent.name: path for path in (REPOSITORY / "profiles").glob("*/config.yaml")}
+    assert set(folders) == set(kinds)
+    owners: Dict[str, Set[str]] = {}
+    for name, path in folders.items():
+        for key in re.findall(r"^([a-z][\w-]*):", path.read_text(), re.MULTILINE):
+            owners.setdefault(key, set()).add(kinds[name])
+    assert {key: owner for key, owner in owners.items() if len(owner) > 1} == {}

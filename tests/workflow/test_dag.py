@@ -1,0 +1,250 @@
+"""The shape of the DAG for each kind of input, and what an edit runs again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from snakemake_runs import TINY, Workflow, copy_of_the_code, edit
+from tiny import make_tiny_dataset
+
+pytestmark = pytest.mark.workflow
+
+CHAIN = {
+    "check_dataset": 1,
+    "convert_labels": 1,
+    "create_lists": 1,
+    "write_config": 4,
+    "train": 1,
+    "evaluate": 2,
+    "measure_speed": 1,
+    "report": 1,
+}
+GENERATED = {"write_synthetic_config": 1, "make_synthetic": 1}
+
+
+def test_without_a_dataset_one_is_drawn(workflow: Workflow) -> None:
+    assert workflow.plan() == {**CHAIN, **GENERATED}
+
+
+def test_a_folder_of_the_users_is_checked_and_used(workflow: Workflow, tiny_dataset: Path) -> None:
+    assert workflow.plan("--configfile", TINY, "--config", f"dataset={tiny_dataset}") == CHAIN
+
+
+def test_two_zips_are_unpacked_first(workflow: Workflow, tmp_path: Path) -> None:
+    folder = tmp_path / "zips"
+    folder.mkdir()
+    for name in ("gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip"):
+        zipfile.ZipFile(folder / name, "w").close()
+    assert workflow.plan("--configfile", TINY, "--config", f"dataset={folder}") == {**CHAIN, "extract_dataset": 1}
+    (folder / "leftImg8bit").mkdir()
+    assert workflow.plan("--configfile", TINY, "--config", f"dataset={folder}") == CHAIN
+
+
+def test_each_seed_is_trained_and_scored(workflow: Workflow) -> None:
+    expected = {**CHAIN, **GENERATED, "train": 2, "evaluate": 4, "measure_speed": 2}
+    assert workflow.plan("--configfile", TINY, "--config", "seeds=[0, 7]") == expected
+
+
+def test_pretrained_weights_are_fetched_once_for_all_seeds(workflow: Workflow) -> None:
+    words = ["seeds=[0, 7]", "model={pretrained: {source: /no/such.safetensors}}"]
+    plan = workflow.plan("--configfile", TINY, "--config", *words)
+    assert (plan["fetch_backbone"], plan["train"]) == (1, 2)
+
+
+def test_without_evaluation_during_training_there_is_no_best(workflow: Workflow) -> None:
+    assert workflow.plan("--configfile", TINY, "--config", "train={evaluate: false}")["evaluate"] == 1
+
+
+def test_profiles_choose_the_device(workflow: Workflow) -> None:
+    os.environ["STDC_DEVICES"] = "4"
+    try:
+        for profile, device in (("cuda", "gpu"), ("corex", "gpu")):
+            place = workflow.code / "profiles" / profile
+            words = ["--config", "train={global_batch: 8}"]
+            outcome = workflow("--dry-run", "--printshellcmds", "--configfile", TINY, "--profile", place, *words)
+            assert outcome.returncode == 0, outcome.text
+            assert outcome.text.count(f"--device {device} ") == 4
+            # One training, two evaluations.
+            assert outcome.text.count("--devices 4 ") == 3
+    finally:
+        del os.environ["STDC_DEVICES"]
+
+
+def test_the_generated_dataset_is_named_by_its_section(workflow: Workflow) -> None:
+    first = workflow("--dry-run", "--configfile", TINY).text
+    other = workflow("--dry-run", "--configfile", TINY, "--config", "synthetic={seed: 1}").text
+    same = workflow("--dry-run", "--configfile", TINY, "--config", "train={iterations: 5}").text
+    keys = [text[text.index("resources/synthetic-") :][:32] for text in (first, other, same)]
+    assert keys[0] == keys[2] != keys[1]
+
+
+class Finished:
+    """A checkout of the test's own in which the tiny recipe has run on a dataset of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.code = copy_of_the_code(folder / "code")
+        self.recipe = self.code / "tiny.yaml"
+        self.recipe.write_text(TINY.read_text(encoding="utf-8"), encoding="utf-8")
+        self.dataset = make_tiny_dataset(folder / "a b;$(touch x)'\"", height=64, width=128)
+        self.workflow = Workflow(self.code, self.code)
+        self.options = ["--configfile", "tiny.yaml", "--config", f"dataset={self.dataset}"]
+        self.before = snapshot(self.dataset)
+        self.first = self.workflow.run(*self.options)
+
+
+def snapshot(folder: Path) -> dict:
+    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.rglob("*"))}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return Finished(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture
+def restored(finished: Finished):
+    """The finished run; edits of the recipe are taken back afterwards."""
+    text = finished.recipe.read_text(encoding="utf-8")
+    yield finished
+    finished.recipe.write_text(text, encoding="utf-8")
+
+
+def test_a_finished_run_has_everything_and_nothing_left_to_do(finished: Finished) -> None:
+    results = finished.code / "results" / "tiny"
+    seed = {"model.pdparams", "best.pdparams", "history.jsonl", "provenance.json", "vdl"}
+    seed |= {"metrics.json", "metrics_best.json", "speed.json"}
+    assert {path.name for path in (results / "seed0").iterdir()} == seed
+    assert {path.name for path in results.iterdir()} == {"config", "seed0", "verdict.json", "report.html"}
+    assert finished.workflow.plan(*finished.options) == {}
+
+
+def test_the_users_dataset_is_untouched_and_its_name_is_never_run(finished: Finished) -> None:
+    assert snapshot(finished.dataset) == finished.before
+    assert not (finished.code / "x").exists()
+
+
+def test_every_job_left_a_log_and_a_benchmark(finished: Finished) -> None:
+    for rule in ("check_dataset", "convert_labels", "create_lists", "train", "evaluate", "measure_speed", "report"):
+        assert list((finished.code / "logs" / rule).iterdir())
+        assert list((finished.code / "logs" / "benchmark" / rule).iterdir())
+
+
+def test_an_evaluation_edit_does_not_retrain(restored: Finished) -> None:
+    seed = restored.code / "results" / "tiny" / "seed0"
+    before = (seed / "model.pdparams").stat().st_mtime_ns
+    restored.recipe.write_text(
+        restored.recipe.read_text(encoding="utf-8") + "evaluate: {protocols: [{name: flipped, flip: true}]}\n", "utf-8"
+    )
+    outcome = restored.workflow.run(*restored.options)
+    assert outcome.jobs() == {"write_config": 2, "evaluate": 2, "report": 1}
+    assert (seed / "model.pdparams").stat().st_mtime_ns == before
+    assert '"flipped"' in (seed / "metrics.json").read_text(encoding="utf-8")
+    # And back, so that the other tests find a finished run.
+    edit(restored.recipe, "evaluate: {protocols: [{name: flipped, flip: true}]}\n", "")
+    restored.workflow.run(*restored.options)
+
+
+def test_a_training_edit_retrains(restored: Finished) -> None:
+    edit(restored.recipe, "iterations: 4", "iterations: 6")
+    plan = restored.workflow.plan(*restored.options)
+    assert plan == {"write_config": 3, "train": 1, "evaluate": 2, "measure_speed": 1, "report": 1}
+
+
+def test_another_seed_keeps_the_first(restored: Finished) -> None:
+    edit(restored.recipe, "seeds: [0]", "seeds: [0, 1]")
+    plan = restored.workflow.plan(*restored.options)
+    assert plan == {"write_config": 1, "train": 1, "evaluate": 2, "measure_speed": 1, "report": 1}
+
+
+def test_hardware_never_makes_finished_work_run_again(restored: Finished) -> None:
+    edit(restored.recipe, "threads: 1, workers: 0", "threads: 4, workers: 3")
+    assert restored.workflow.plan(*restored.options) == {}
+
+
+def test_touching_files_does_nothing(finished: Finished) -> None:
+    (finished.code / "stdc" / "unused.py").write_text("", encoding="utf-8")
+    for name in ("stdc/unused.py", "config/config.yaml", "workflow/scripts/train.py", "stdc/nn/blocks.py"):
+        os.utime(finished.code / name)
+    assert finished.workflow.plan(*finished.options) == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("workflow/scripts/report.py", {"report": 1}),
+        ("workflow/scripts/measure_speed.py", {"measure_speed": 1, "report": 1}),
+        ("stdc/data/transforms.py", {"train": 1, "evaluate": 2, "measure_speed": 1, "report": 1}),
+    ],
+)
+def test_an_edit_of_code_reruns_what_uses_it(finished: Finished, file: str, expected: dict) -> None:
+    path = finished.code / file
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text + "# edited\n", encoding="utf-8")
+    try:
+        plan = finished.workflow.plan(*finished.options)
+    finally:
+        path.write_text(text, encoding="utf-8")
+    assert plan == expected
+
+
+def test_a_changed_dataset_is_checked_again(finished: Finished) -> None:
+    image = next(finished.dataset.rglob("*_leftImg8bit.png"))
+    times = image.stat()
+    os.utime(image)
+    try:
+        assert "check_dataset" in finished.workflow.plan(*finished.options)
+    finally:
+        os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert finished.workflow.plan(*finished.options) == {}
+
+
+def test_a_deleted_result_is_made_again(finished: Finished) -> None:
+    speed = finished.code / "results" / "tiny" / "seed0" / "speed.json"
+    speed.rename(speed.with_suffix(".kept"))
+    try:
+        assert finished.workflow.plan(*finished.options) == {"measure_speed": 1, "report": 1}
+    finally:
+        speed.with_suffix(".kept").rename(speed)
+
+
+def test_wrong_input_of_a_program_ends_the_run_with_its_words_and_code(workflow: Workflow, tiny_dataset: Path) -> None:
+    image = next(tiny_dataset.rglob("*_leftImg8bit.png"))
+    image.write_bytes(image.read_bytes()[:100])
+    outcome = workflow("--cores", 1, "--configfile", TINY, "--config", f"dataset={tiny_dataset}")
+    assert outcome.returncode == 2
+    assert "Traceback" not in outcome.text
+    end = outcome.text[outcome.text.index("stdc: check_dataset failed; its log logs/check_dataset/") :]
+    assert image.name in end
+    assert not list(workflow.place.glob("resources/*/manifest.json"))
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_looking_is_not(workflow: Workflow, tiny_dataset: Path) -> None:
+    words = ["--configfile", TINY, "--config", f"dataset={tiny_dataset}", "train={iterations: 2000}"]
+    first = subprocess.Popen(
+        workflow.command("--cores", 1, *words),
+        cwd=workflow.place,
+        env=workflow.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        lock = workflow.place / ".stdc.lock"
+        deadline = time.monotonic() + 60
+        while not (lock.exists() and lock.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        second = workflow("--cores", 1, *words)
+        assert second.returncode == 1
+        (line,) = second.problems()
+        assert f"another run is at work in this directory (process {first.pid} on " in line
+        assert workflow.plan(*words)
+    finally:
+        os.killpg(first.pid, 9)
+        first.wait()
+    # Killed without a chance to clean up: the kernel has dropped the lock.
+    assert workflow("--cores", 1, *words, "--", "results/tiny/config/speed.json").returncode == 0
