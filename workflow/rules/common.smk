@@ -36,7 +36,7 @@ def check_configuration():
     settings = workflow.config_settings
     text = dict(words.split("=", 1) for words in settings.config_args or ())
     given = configuration.parse_words(settings.config, schema, text)
-    sources = [(os.path.relpath(path), yaml.full_load(Path(path).read_text("utf-8"))) for path in workflow.configfiles]
+    sources = [(os.path.relpath(path), yaml.safe_load(Path(path).read_text("utf-8"))) for path in workflow.configfiles]
     sources.append(("--config", given))
     merged = configuration.tidy(configuration.merged(config, given), schema)
     problems = configuration.problems(merged, schema, sources)
@@ -122,6 +122,10 @@ def stage_json(wildcards):
 # One setting names the interpreter of the programs; it may be older than Snakemake's. Jobs inherit it, also on a cluster.
 _beside = CODE / ".venv" / "train" / "bin" / "python"
 os.environ.setdefault("STDC_PYTHON", str(_beside) if _beside.exists() else sys.executable)
+# A program must not train on when Snakemake was killed.
+os.environ.setdefault("STDC_DIE_WITH_PARENT", "1")
+for _name, _value in session.commit_of(CODE).items():
+    os.environ.setdefault(_name, _value)
 
 
 def code(program):
