@@ -51,10 +51,8 @@ def read_any(path: Path) -> Arrays:
     """Weights in any of the formats that the backbones are published in, under PaddleSeg's names.
 
     Raises:
-        InputError: missing, damaged, or no weights.
+        InputError: damaged, or no weights.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
     if torch_weights.is_torch_file(path):
         return torch_weights.convert(torch_weights.read_torch(path))
     if tarfile.is_tarfile(path):
@@ -94,7 +92,10 @@ def _tar_member(path: Path) -> bytes:
 @contextlib.contextmanager
 def _local_copy(source: str, folder: Path, say: Callable[[str], None]) -> Iterator[Path]:
     if not _is_url(source):
-        yield Path(source).expanduser()
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise InputError(f"model.pretrained.source: {path}: no such file")
+        yield path
         return
     suffix = "".join(Path(urllib.parse.urlsplit(source).path).suffixes[-2:])
     temporary = folder / f".tmp-download{suffix}"
