@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Set
 
 import PIL
 
@@ -120,7 +120,8 @@ def _convert(root: Path, output: Path, source: str, entry: Dict[str, Any]) -> st
     return hashlib.sha256(raster).hexdigest()
 
 
-def _remove_others(output: Path, wanted: Any) -> None:
+def _remove_others(output: Path, wanted: Set[str]) -> None:
+    """Rasters of another dataset, and unfinished files of a killed run."""
     for path in output.glob(f"{TRUTH_TREE}/*/*/*{TRAIN_IDS_SUFFIX}"):
         if path.relative_to(output).as_posix() not in wanted:
             path.unlink()

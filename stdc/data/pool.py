@@ -9,6 +9,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import time
 import traceback
 from multiprocessing.connection import Connection, wait
 from typing import Any, Callable, Dict, List, Sequence, Tuple, TypeVar
@@ -103,11 +104,13 @@ def _run_processes(
                 with contextlib.suppress(ConnectionError):
                     ready.send(following)
     finally:
+        # After an error the others end the item at hand, so that none is cut off in the middle of a file.
+        for connection in busy:
+            with contextlib.suppress(OSError):
+                connection.send(None)
+        deadline = time.monotonic() + _STOP_SECONDS
         for process in processes:
-            # After good work all have been told to stop; after an error none must go on writing.
-            if len(results) < len(items):
-                process.terminate()
-            process.join(_STOP_SECONDS)
+            process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()

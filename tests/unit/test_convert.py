@@ -152,8 +152,10 @@ def test_rasters_of_an_earlier_dataset_do_not_stay(tiny_dataset, tmp_path, conve
     stale = tmp_path / "labels/gtFine/train/ulm/ulm_000000_000019_gtFine_labelTrainIds.png"
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"old")
+    unfinished = stale.with_name(f".tmp-1-{stale.name}")
+    unfinished.write_bytes(b"")
     convert(tiny_dataset)
-    assert not stale.exists()
+    assert list(stale.parent.iterdir()) == []
 
 
 def test_nothing_is_written_into_the_dataset(tiny_dataset, tmp_path):

@@ -72,6 +72,19 @@ def test_killed_worker_is_named_by_its_item_and_does_not_hang():
         run_parallel(kill_oneself_on_three, range(8), 2, name=lambda value: f"frame {value}")
 
 
+def test_other_workers_end_their_item_after_a_failure(tmp_path):
+    def work(value):
+        if value == 0:
+            raise InputError("first")
+        (tmp_path / "begun").touch()
+        time.sleep(0.2)
+        (tmp_path / "ended").touch()
+
+    with pytest.raises(InputError, match="first"):
+        run_parallel(work, range(2), 2, name=str)
+    assert {path.name for path in tmp_path.iterdir()} in (set(), {"begun", "ended"})
+
+
 def test_workers_die_with_a_killed_parent(tmp_path):
     script = f"""
 import os, sys, time
