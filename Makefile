@@ -40,6 +40,7 @@ lint: setup ## style, formatting, Python 3.8 floor, types, Snakemake's and Docke
 	@snakefmt --quiet --check $(SNAKEFILES)
 	@mypy --no-error-summary stdc
 	@$(WORKFLOW) workflow/lib/lint.py
+	@$(WORKFLOW) workflow/lib/reference.py --check
 	@if compgen -G 'docker/*.Dockerfile' > /dev/null; then hadolint docker/*.Dockerfile; fi
 
 format: setup ## rewrite the sources in the house's format
@@ -49,6 +50,9 @@ format: setup ## rewrite the sources in the house's format
 
 types: setup ## check the types of stdc/
 	@mypy stdc
+
+docs: setup ## write the table of keys in config/README.md anew from the schema
+	@$(WORKFLOW) workflow/lib/reference.py
 
 lock: ## resolve requirements/*.in anew (ARGS=--upgrade for newer versions); needs uv
 	@requirements/lock.sh $(ARGS)

@@ -130,6 +130,12 @@ def contradictions(config: Mapping[str, Any], sources: Sequence[Tuple[str, Any]]
             f"{_source(path, sources)}: train.global_batch: {batch} images cannot be divided over {devices} devices; "
             f"take a multiple of {devices}, or change hardware.devices"
         )
+    pretrained = config["model"]["pretrained"]
+    if str(pretrained["source"]).startswith(("http://", "https://")) and pretrained["sha256"] is None:
+        path = ("model", "pretrained", "source")
+        found.append(
+            f"{_source(path, sources)}: model.pretrained.sha256: null; a download needs the checksum of the file"
+        )
     names = [protocol["name"] for protocol in config["evaluate"]["protocols"]]
     for name in sorted({name for name in names if names.count(name) > 1}):
         path = ("evaluate", "protocols")

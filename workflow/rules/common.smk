@@ -105,7 +105,6 @@ def _sections(*names):
 
 PRETRAINED = config["model"]["pretrained"]["source"]
 STAGES = {
-    "dataset": _sections("synthetic"),
     "train": {**_sections("model", "train"), "data": {"separator": config["data"]["separator"]}},
     "evaluate": {**_sections("model", "train", "evaluate"), "data": {"separator": config["data"]["separator"]}},
     "speed": _sections("model", "speed"),
