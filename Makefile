@@ -37,7 +37,7 @@ lint: setup ## style, formatting, Python 3.8 floor, types, Snakemake's and Docke
 	@ruff check .
 	@ruff format --check .
 	@ruff check --quiet --isolated --select E9 --target-version py38 stdc workflow/scripts
-	@snakefmt --quiet --check $(SNAKEFILES)
+	@snakefmt --check $(SNAKEFILES)
 	@mypy --no-error-summary stdc
 	@$(WORKFLOW) workflow/lib/lint.py
 	@$(WORKFLOW) workflow/lib/reference.py --check
@@ -46,7 +46,7 @@ lint: setup ## style, formatting, Python 3.8 floor, types, Snakemake's and Docke
 format: setup ## rewrite the sources in the house's format
 	@ruff check --fix .
 	@ruff format .
-	@snakefmt --quiet $(SNAKEFILES)
+	@snakefmt $(SNAKEFILES)
 
 types: setup ## check the types of stdc/
 	@mypy stdc

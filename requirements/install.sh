@@ -11,8 +11,9 @@ shift
 venv=$PWD/.venv/$name
 
 find_python() {
-    local candidate
-    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    local candidate candidates=(python3 python3.13 python3.12 python3.11)
+    [[ -n ${PYTHON:-} ]] && candidates=("$PYTHON")
+    for candidate in "${candidates[@]}"; do
         # Run, not just found: a pyenv shim is there for versions that are not.
         if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2> /dev/null; then
             echo "$candidate"
@@ -20,7 +21,7 @@ find_python() {
         fi
     done
     {
-        echo "install.sh: no Python 3.11, 3.12 or 3.13 (looked for ${PYTHON:-python3 python3.13 python3.12 python3.11});"
+        echo "install.sh: no Python 3.11, 3.12 or 3.13 (tried ${candidates[*]});"
         echo "  install one, or name it: make setup PYTHON=/path/to/python3.11"
     } >&2
     exit 2
