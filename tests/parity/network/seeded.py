@@ -39,11 +39,17 @@ def _weight(name: str, shape: Tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def images(batch: int, height: int, width: int, seed: int = 0) -> np.ndarray:
-    """(N, 3, H, W), float32, normalized images: blobs and noise."""
+    """(N, 3, H, W), float32, normalized images: blobs and noise, each image of its own brightness and contrast.
+
+    The images differ because the attention modules normalize one value an image over the batch: among equal images that
+    is a division by nearly nothing, and rounding would be all that is compared.
+    """
     random = np.random.RandomState(1000 + seed)
     coarse = random.standard_normal((batch, 3, height // 8 + 1, width // 8 + 1))
     smooth = np.kron(coarse, np.ones((1, 1, 8, 8)))[:, :, :height, :width]
-    return np.asarray(smooth + 0.3 * random.standard_normal((batch, 3, height, width)), dtype=np.float32)
+    values = smooth + 0.3 * random.standard_normal((batch, 3, height, width))
+    contrast = random.uniform(0.2, 2.0, (batch, 1, 1, 1))
+    return np.asarray(contrast * values + random.uniform(-1.5, 1.5, (batch, 3, 1, 1)), dtype=np.float32)
 
 
 def labels(batch: int, height: int, width: int, seed: int = 0, ignored: float = 0.1) -> np.ndarray:

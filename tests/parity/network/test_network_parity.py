@@ -35,10 +35,10 @@ from stdc.recipe import resolve  # noqa: E402
 
 BACKBONES = ("stdc1", "stdc2")
 SIZES = ((64, 128), (67, 97), (33, 65))
-#: Of an output's root mean square.
-OUTPUT_TOLERANCE = 1e-4
-#: Of a gradient's: batch norm over few pixels divides by small numbers.
-GRADIENT_TOLERANCE = 5e-3
+#: Tolerances are fractions of an array's root mean square. Seen between two sets of matrix kernels on one machine:
+#: 3e-6 in evaluation; 4e-4 in training, where batch norms over few pixels multiply rounding errors.
+EVALUATION_TOLERANCE = 1e-4
+TRAINING_TOLERANCE = 5e-3
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +88,11 @@ def test_evaluation_logits_equal_paddleseg(
     with paddle.no_grad():
         logits = model(paddle.to_tensor(seeded.images(1, *size)))
     expected = stored[f"{backbone}/evaluation/{size[0]}x{size[1]}"]
-    assert difference(seeded.digest("logits", logits.numpy(), 256), expected) < OUTPUT_TOLERANCE
+    assert difference(seeded.digest("logits", logits.numpy(), 256), expected) < EVALUATION_TOLERANCE
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_training_step_equals_paddleseg(
+def test_training_logits_statistics_and_losses_equal_paddleseg(
     backbone: str, stored: Dict[str, np.ndarray], networks: Dict[str, Segmentor]
 ) -> None:
     model = networks[backbone]
@@ -101,30 +101,43 @@ def test_a_training_step_equals_paddleseg(
     outputs = model(paddle.to_tensor(seeded.images(4, 67, 97)))
     for name, output in outputs._asdict().items():
         expected = stored[f"{backbone}/training/{name}"]
-        assert difference(seeded.digest(name, output.numpy(), 256), expected) < OUTPUT_TOLERANCE, name
+        assert difference(seeded.digest(name, output.numpy(), 256), expected) < TRAINING_TOLERANCE, name
     state = state_arrays(model)
     running = sorted(name for name in seeded_weights(backbone) if name.endswith(("_mean", "_variance")))
     for name, expected in zip(running, stored[f"{backbone}/running"]):
         if not is_unused_head_key(name):
-            assert difference(seeded.digest(name, state[name], 4), expected) < OUTPUT_TOLERANCE, name
+            assert difference(seeded.digest(name, state[name], 4), expected) < TRAINING_TOLERANCE, name
 
     train_id = paddle.to_tensor(seeded.labels(4, 67, 97))
     total, parts = segmentation_loss(outputs, train_id, LossSettings(ohem_min_kept=3000))
-    np.testing.assert_allclose(four_losses(parts), stored[f"{backbone}/losses"], rtol=1e-5)
-    assert float(total) == pytest.approx(stored[f"{backbone}/losses"].sum(), rel=1e-5)
+    np.testing.assert_allclose(four_losses(parts), stored[f"{backbone}/losses"], rtol=1e-4)
+    assert float(total) == pytest.approx(sum(four_losses(parts)), rel=1e-6)
 
-    total.backward()
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_gradient_of_every_parameter_equals_paddleseg(
+    backbone: str, stored: Dict[str, np.ndarray], networks: Dict[str, Segmentor]
+) -> None:
+    model = networks[backbone]
+    load_segmentor(model, seeded_weights(backbone), "seeded weights")
+    model.train()
+    model(paddle.to_tensor(seeded.images(4, 67, 97)))  # moves the running statistics as the reference did
+    freeze_statistics(model)
+    outputs = model(paddle.to_tensor(seeded.images(4, 67, 97)))
+    train_id = paddle.to_tensor(seeded.labels(4, 67, 97))
+    segmentation_loss(outputs, train_id, LossSettings(ohem_min_kept=3000))[0].backward()
     gradients = {name: tensor.grad for name, tensor in model.named_parameters() if not tensor.stop_gradient}
     assert len(gradients) == len(stored[f"{backbone}/gradients"])
-    scale = stored[f"{backbone}/gradients"][:, 1].max()
     for name, expected in zip(sorted(gradients), stored[f"{backbone}/gradients"]):
-        digest = seeded.digest(name, gradients[name].numpy(), 4)
-        if expected[1] < 1e-6 * scale:
-            # A bias before a batch norm: its gradient is zero, what was computed is rounding.
-            assert digest[1] < 1e-5 * scale, name
-        else:
-            assert difference(digest, expected) < GRADIENT_TOLERANCE, name
+        assert difference(seeded.digest(name, gradients[name].numpy(), 4), expected) < EVALUATION_TOLERANCE, name
     model.clear_gradients()
+
+
+def freeze_statistics(model: Segmentor) -> None:
+    """As the reference did: batch norms over small batches multiply rounding errors, layer by layer."""
+    for layer in model.sublayers():
+        if isinstance(layer, paddle.nn.BatchNorm2D):
+            layer.eval()
 
 
 def four_losses(parts: Dict[str, Any]) -> List[float]:
@@ -137,19 +150,19 @@ def test_first_sgd_steps_follow_paddleseg(stored: Dict[str, np.ndarray], network
     model = networks["stdc1"]
     load_segmentor(model, seeded_weights("stdc1"), "seeded weights")
     model.train()
+    freeze_statistics(model)
     optimizer = build_optimizer(model, recipe)
     rows = []
-    for step in range(4):
+    for step in range(12):
         optimizer.set_lr(schedule.learning_rate(recipe, step))
-        outputs = model(paddle.to_tensor(seeded.images(2, 64, 64, step)))
-        train_id = paddle.to_tensor(seeded.labels(2, 64, 64, step))
+        outputs = model(paddle.to_tensor(seeded.images(2, 64, 64, step % 4)))
+        train_id = paddle.to_tensor(seeded.labels(2, 64, 64, step % 4))
         total, parts = segmentation_loss(outputs, train_id, LossSettings(ohem_min_kept=2000))
         total.backward()
         optimizer.step()
         optimizer.clear_grad()
         rows.append(four_losses(parts))
-    # Rounding grows by about one digit in three steps here; a wrong momentum, decay or rate shows at the second.
-    np.testing.assert_allclose(rows, stored["curve"][:4], rtol=1e-3)
+    np.testing.assert_allclose(rows, stored["curve"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("case", sorted(seeded.ohem_cases()))
