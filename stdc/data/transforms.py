@@ -8,7 +8,8 @@ Two chains of steps:
 
 What is random is drawn first (`draw`), as plain numbers; what follows (`apply`) is a pure function of image, label and
 draws. So the crop is known before anything is resized, and only the part of the image behind it is. Given equal draws
-the result is PaddleSeg's, bit for bit (tests/parity/transforms).
+the result is PaddleSeg's, bit for bit (tests/parity/transforms). Older OpenCV (seen in 4.11, not in 4.14 and 5.0)
+rounds positions far from the origin to float32: there, single values of a window differ in their last bit.
 """
 
 from __future__ import annotations

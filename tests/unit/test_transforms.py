@@ -86,13 +86,16 @@ def test_crops_equal_those_of_a_fully_resized_image_bit_for_bit(size: Tuple[int,
 def test_wide_image_far_from_the_origin_has_the_weights_of_the_full_resize() -> None:
     used = settings(distort="none", height=8, width=32)
     image, label = picture(16, 4096)
+    # Older OpenCV rounds far positions to float32; 2**-23 is the last bit of a value between 1 and 2.
+    exact = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 14)
+    last_bit = 0.0 if exact else 2.0**-23
     for scale in transforms.scale_choices(used):
         width = round(4096 * scale)
         for left in (0, 1, width // 2 + 1, width - 33, width - 32):
             draws = Draws(scale, 0, left, False, ())
             got = transforms.apply(image, label, draws, used)
             expected = paddleseg_without_colour(image, label, draws, used)
-            assert np.array_equal(got[0], expected[0]) and np.array_equal(got[1], expected[1]), draws
+            assert np.abs(got[0] - expected[0]).max() <= last_bit and np.array_equal(got[1], expected[1]), draws
 
 
 def test_authors_chain_equals_a_plain_restatement_at_every_scale() -> None:

@@ -1,6 +1,8 @@
 """Our transforms against the output of PaddleSeg 2.7's, with the same draws: equal bit for bit.
 
-The arrays were made by make_arrays.py, which runs PaddleSeg itself.
+The arrays were made by make_arrays.py, which runs PaddleSeg itself, with OpenCV 4.14. Older versions of OpenCV round a
+resized value another way here and there (one in 1.5 million in 4.11), for PaddleSeg as for us; with those a value in a
+thousand may differ by one grey level.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Iterator, Tuple
 
+import cv2
 import numpy as np
 import pytest
 
@@ -32,13 +35,21 @@ def _cases(stored: Dict[str, np.ndarray]) -> Iterator[Tuple[int, transforms.Tran
         yield number, transforms.TransformSettings.from_recipe(resolve(train)), transforms.Draws(**draws)
 
 
+def _equal(image: np.ndarray, expected: np.ndarray) -> bool:
+    if tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 14):
+        return np.array_equal(image, expected)
+    # Mean and deviation are 0.5, so a grey level is 2/255.
+    difference = np.abs(image - expected)
+    return bool(difference.max() <= 2 / 255 + 1e-6 and (difference > 0).mean() <= 1e-3)
+
+
 def test_training_crops_equal_paddleseg_bit_for_bit(stored: Dict[str, np.ndarray]) -> None:
     different = []
     for number, settings, draws in _cases(stored):
         image, label = transforms.apply(stored[f"image{number}"], stored[f"label{number}"], draws, settings)
         expected = stored[f"out_image{number}"], stored[f"out_label{number}"]
         assert image.dtype == expected[0].dtype and label.dtype == expected[1].dtype
-        if not (np.array_equal(image, expected[0]) and np.array_equal(label, expected[1])):
+        if not (_equal(image, expected[0]) and np.array_equal(label, expected[1])):
             different.append((number, draws))
     assert not different
 
