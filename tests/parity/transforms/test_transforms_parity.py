@@ -1,7 +1,7 @@
 """Our transforms against the output of PaddleSeg 2.7's, with the same draws: equal bit for bit.
 
 The arrays were made by make_arrays.py, which runs PaddleSeg itself, with OpenCV 4.14. Older versions of OpenCV round a
-resized value another way here and there (one in 1.5 million in 4.11), for PaddleSeg as for us; with those a value in a
+resized value another way here and there (one of 300,000 in 4.11), for PaddleSeg as for us; with those a value in a
 thousand may differ by one grey level.
 """
 
