@@ -1,0 +1,233 @@
+"""The plain Python beside the rules."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+LIB = Path(__file__).resolve().parents[2] / "workflow" / "lib"
+sys.path.insert(0, str(LIB))
+
+import code_inputs  # noqa: E402
+import configuration  # noqa: E402
+import dataset_folder  # noqa: E402
+import lint  # noqa: E402
+import session  # noqa: E402
+
+sys.path.remove(str(LIB))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    city = tmp_path / "leftImg8bit" / "train" / "aachen"
+    city.mkdir(parents=True)
+    for number in range(3):
+        (city / f"aachen_{number:06d}_000019_leftImg8bit.png").write_bytes(b"image")
+    return tmp_path
+
+
+def test_fingerprint_follows_names_sizes_and_times_of_used_files(folder: Path) -> None:
+    seen = [dataset_folder.fingerprint(folder)]
+    image = folder / "leftImg8bit" / "train" / "aachen" / "aachen_000000_000019_leftImg8bit.png"
+    image.write_bytes(b"longer image")
+    seen.append(dataset_folder.fingerprint(folder))
+    os.utime(image, ns=(1, 1))
+    seen.append(dataset_folder.fingerprint(folder))
+    image.rename(image.with_name("aachen_000007_000019_leftImg8bit.png"))
+    seen.append(dataset_folder.fingerprint(folder))
+    (folder / "gtFine" / "train" / "aachen").mkdir(parents=True)
+    (folder / "gtFine" / "train" / "aachen" / "aachen_000000_000019_gtFine_labelIds.png").touch()
+    seen.append(dataset_folder.fingerprint(folder))
+    (folder / "gtFine_trainvaltest.zip").touch()
+    seen.append(dataset_folder.fingerprint(folder))
+    assert len(set(seen)) == len(seen)
+
+
+def test_fingerprint_ignores_what_is_not_used(folder: Path) -> None:
+    before = dataset_folder.fingerprint(folder)
+    (folder / "leftImg8bit" / "train" / "aachen" / "notes.txt").touch()
+    (folder / "leftImg8bit_sequence").mkdir()
+    (folder / "leftImg8bit_sequence" / "aachen_000000_000001_leftImg8bit.png").touch()
+    assert dataset_folder.fingerprint(folder) == before
+
+
+def test_fingerprint_follows_links_to_folders_and_survives_dead_and_circular_ones(folder: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "leftImg8bit").symlink_to(folder / "leftImg8bit")
+    assert dataset_folder.fingerprint(linked) == dataset_folder.fingerprint(folder)
+    city = folder / "leftImg8bit" / "train" / "aachen"
+    (city / "again").symlink_to(folder)
+    (city / "dead_leftImg8bit.png").symlink_to(folder / "nowhere")
+    assert dataset_folder.fingerprint(folder) != ""
+
+
+def test_fingerprint_of_a_full_dataset_takes_less_than_a_second(tmp_path: Path) -> None:
+    for city in range(20):
+        inside = tmp_path / "gtFine" / "train" / f"city{city}"
+        inside.mkdir(parents=True)
+        for number in range(1000):
+            os.close(os.open(f"{inside}/{number}_gtFine_labelIds.png", os.O_CREAT))
+    started = time.process_time()
+    dataset_folder.fingerprint(tmp_path)
+    assert time.process_time() - started < 1.0
+
+
+def test_zips_count_only_where_nothing_is_unpacked(tmp_path: Path) -> None:
+    assert dataset_folder.kind_of(tmp_path) == "folder"
+    (tmp_path / "leftImg8bit_trainvaltest.zip").touch()
+    assert dataset_folder.kind_of(tmp_path) == "archives"
+    (tmp_path / "leftImg8bit_trainvaltest").mkdir()
+    assert dataset_folder.kind_of(tmp_path) == "folder"
+
+
+@pytest.mark.parametrize("name", ["a b;$(touch x)'\"", "..data", "ü/..", "{seed}", "x" * 300])
+def test_key_is_a_safe_name_for_any_folder(name: str) -> None:
+    key = dataset_folder.key_of(Path("/data") / name)
+    assert 0 < len(key) < 60
+    assert not set(key) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+    assert not key.startswith(".")
+    assert key != dataset_folder.key_of(Path("/other") / name)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "dataset": {"type": ["string", "null"]},
+        "name": {"type": "string"},
+        "part": {
+            "type": "object",
+            "properties": {
+                "count": {"type": ["integer", "null"]},
+                "rate": {"type": "number"},
+                "flag": {"type": "boolean"},
+                "list": {"type": "array", "items": {"type": "integer"}},
+            },
+        },
+    },
+}
+
+
+def test_words_take_the_types_of_the_schema_and_nothing_else() -> None:
+    words = {"part": {"count": "7", "rate": "1e-3", "flag": "False", "list": ["1", "x"]}, "other": "5"}
+    parsed = configuration.parse_words(words, SCHEMA, {})
+    assert parsed == {"part": {"count": 7, "rate": 0.001, "flag": False, "list": [1, "x"]}, "other": "5"}
+    assert configuration.parse_words({"part": {"count": "null"}}, SCHEMA, {}) == {"part": {"count": None}}
+    assert configuration.parse_words({"part": {"count": "seven"}}, SCHEMA, {}) == {"part": {"count": "seven"}}
+
+
+def test_texts_are_taken_as_they_were_typed() -> None:
+    """Snakemake turns 007 into a number and cuts a path at a `#`."""
+    parsed = configuration.parse_words(
+        {"name": 7, "dataset": "/data/a"}, SCHEMA, {"name": "007", "dataset": "/data/a #b: c"}
+    )
+    assert parsed == {"name": "007", "dataset": "/data/a #b: c"}
+    assert configuration.parse_words({"dataset": None}, SCHEMA, {"dataset": ""}) == {"dataset": None}
+
+
+def test_tidy_makes_one_form_of_equal_numbers() -> None:
+    part = {"count": 4.0, "rate": 1, "flag": True, "list": [2.0]}
+    tidied = configuration.tidy({"part": part}, SCHEMA)["part"]
+    assert tidied == {"count": 4, "rate": 1.0, "flag": True, "list": [2]}
+    assert [type(value) for value in tidied.values()] == [int, float, bool, list]
+    texts = {"part": {"count": "4", "rate": "1e-3"}}
+    assert configuration.tidy(texts, SCHEMA) == {"part": {"count": "4", "rate": 0.001}}
+        "part": {"count": "4", "rate": 0.001}
+    }
+
+
+def test_merging_replaces_lists_and_leaves_the_sources_alone() -> None:
+    first = {"a": {"x": 1, "y": [1, 2]}, "b": 1}
+    second = {"a": {"y": [3]}, "c": 2}
+    assert configuration.merged(first, second) == {"a": {"x": 1, "y": [3]}, "b": 1, "c": 2}
+    assert first == {"a": {"x": 1, "y": [1, 2]}, "b": 1}
+
+
+LOG = """RuleException:
+CalledProcessError in file "rules/train.smk", line 40:
+Command 'set -euo pipefail;
+        exec "$STDC_PYTHON" train.py --output x \\
+            --log logs/train/a-seed0.log' returned non-zero exit status 2.
+[Tue Nov 24 08:00:00 2026]
+RuleException:
+CalledProcessError in file "rules/evaluate.smk", line 4:
+Command 'set -euo pipefail;
+        exec "$STDC_PYTHON" evaluate.py \\
+            --log logs/evaluate/a.log' returned non-zero exit status 1.
+[Tue Nov 24 08:00:00 2026]
+Error in rule train:
+    message: None
+    jobid: 3
+    log: logs/train/a-seed0.log (check log file(s) for error details)
+Error in rule evaluate:
+    jobid: 4
+    log: logs/evaluate/a.log (check log file(s) for error details)
+"""
+
+
+def test_failures_are_told_apart_when_two_jobs_fail_together() -> None:
+    assert session.failures(LOG) == [
+        session.Failure("train", "logs/train/a-seed0.log", 2),
+        session.Failure("evaluate", "logs/evaluate/a.log", 1),
+    ]
+    assert session.failures("all went well\n") == []
+
+
+def test_the_lock_is_held_once_and_dropped_by_a_kill(tmp_path: Path) -> None:
+    holder = (
+        f"import sys, time; sys.path.insert(0, {str(LIB)!r}); import session, pathlib\n"
+        f"handle = session.hold_lock(pathlib.Path({str(tmp_path)!r})); print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError, match=f"another run is at work .*process {process.pid} on "):
+            session.hold_lock(tmp_path)
+        process.kill()
+    handle = session.hold_lock(tmp_path)
+    assert handle is not None
+    handle.close()
+
+
+def test_last_words_of_a_log_that_is_not_there_are_none(tmp_path: Path) -> None:
+    assert session.last_words(tmp_path / "no.log") == []
+    (tmp_path / "a.log").write_bytes(b"one\n\ntwo\xff\n")
+    assert session.last_words(tmp_path / "a.log", 1) == ["two\ufffd"]
+
+
+def test_lint_drops_one_advice_and_keeps_the_rest() -> None:
+    text = (
+        "Lints for rule train (line 4, train.smk):\n"
+        "    * Specify a conda environment or container for each rule.:\n      Because.\n"
+        "    * No log directive defined:\n      Because.\n"
+    )
+    assert lint.advice(text) == ["rule train (line 4, train.smk): No log directive defined"]
+
+
+def test_code_inputs_follow_imports_through_functions_and_packages(tmp_path: Path) -> None:
+    for name, text in {
+        "workflow/scripts/go.py": "import program\ndef f():\n    from stdc.a import thing\n",
+        "workflow/scripts/program.py": "import os, json\n",
+        "stdc/__init__.py": "",
+        "stdc/a/__init__.py": "from . import b\n",
+        "stdc/a/b.py": "from ..c import x\nimport numpy\n",
+        "stdc/a/thing.py": "",
+        "stdc/c.py": "import stdc.a\n",
+        "stdc/unused.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert code_inputs.code_of(tmp_path, "go") == [
+        "stdc/__init__.py",
+        "stdc/a/__init__.py",
+        "stdc/a/b.py",
+        "stdc/a/thing.py",
+        "stdc/c.py",
+        "workflow/scripts/go.py",
+        "workflow/scripts/program.py",
+    ]
