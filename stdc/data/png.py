@@ -151,7 +151,7 @@ def _check_rows(header: Header, packed: bytes) -> None:
     if len(raw) > expected:
         raise PngError(f"image data hold more than the {expected} bytes of a picture of this size")
     if len(raw) < expected or not inflater.eof:
-        raise PngError(f"image data end after {len(raw)} of {expected} bytes")
+        raise PngError(f"image data end after {len(raw)} of {expected} bytes, or without their checksum")
     start = 0
     for height, row_bytes in parts:
         filters = np.frombuffer(raw, np.uint8, height * row_bytes, start)[::row_bytes]

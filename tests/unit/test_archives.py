@@ -233,12 +233,13 @@ def test_damaged_content_is_refused(case):
     refused(case, f"{entry.filename} is damaged")
 
 
-def test_entry_that_lies_about_its_size_is_refused(case):
+@pytest.mark.parametrize("declared", [10, 2000])
+def test_entry_that_lies_about_its_size_is_refused(case, declared):
     add(case, "gtFine/liar", bytes(range(256)) * 4)
     path = case.folder / GT
     data = bytearray(path.read_bytes())
     central = data.rindex(b"PK\x01\x02")
-    struct.pack_into("<I", data, central + 24, 10)
+    struct.pack_into("<I", data, central + 24, declared)
     path.write_bytes(data)
     refused(case, "gtFine/liar")
 

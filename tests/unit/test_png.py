@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import cv2
@@ -126,8 +127,23 @@ def test_unsound_bytes_are_explained(data, said):
 def test_bomb_is_not_inflated():
     bomb = build(10, 6, bytes(30_000_000))
     assert len(bomb) < 40_000
-    with pytest.raises(PngError, match="more than the 66 bytes"):
-        check_png(bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PngError, match="more than the 66 bytes"):
+            check_png(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_stream_without_its_checksum_is_found():
+    sound = save(GRAY)
+    start = sound.index(b"IDAT") - 4
+    length = struct.unpack_from(">I", sound, start)[0]
+    body = sound[start + 8 : start + 8 + length]
+    assert check_png(sound[:start] + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+    with pytest.raises(PngError, match="end after 66 of 66 bytes"):
+        check_png(sound[:start] + chunk(b"IDAT", body[:-4]) + chunk(b"IEND", b""))
 
 
 def test_encoded_raster_reads_back_in_two_libraries():
