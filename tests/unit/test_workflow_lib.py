@@ -137,8 +137,6 @@ def test_tidy_makes_one_form_of_equal_numbers() -> None:
     assert [type(value) for value in tidied.values()] == [int, float, bool, list]
     texts = {"part": {"count": "4", "rate": "1e-3"}}
     assert configuration.tidy(texts, SCHEMA) == {"part": {"count": "4", "rate": 0.001}}
-        "part": {"count": "4", "rate": 0.001}
-    }
 
 
 def test_merging_replaces_lists_and_leaves_the_sources_alone() -> None:
