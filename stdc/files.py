@@ -35,9 +35,12 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
             os.fsync(handle.fileno())
         temporary.replace(target)
         fsync_folder(target.parent)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException as error:
+        with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            # A full disk is reported without a name.
+            error.filename = str(target)
         raise
 
 

@@ -21,7 +21,7 @@ from stdc.data.polygons import AnnotationError, parse_annotation
 Size = Tuple[int, int]
 
 #: A file beyond this is no frame of a driving data set, and would be held in memory whole.
-MAX_FILE_BYTES = 1 << 30
+MAX_FILE_BYTES = 1 << 28
 #: instanceIds = label id * 1000 + number of the object (cityscapesscripts, json2instanceImg.py).
 INSTANCE_FACTOR = 1000
 _VALUES_SHOWN = 5
@@ -157,12 +157,10 @@ def decode_gray(data: bytes) -> np.ndarray:
 
 
 def _read(path: Path) -> bytes:
-    # Read to the end first, so that a file that grows or lies about its size cannot fill the memory.
-    with path.open("rb") as handle:
-        data = handle.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise ValueError(f"more than {MAX_FILE_BYTES} bytes")
-    return data
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ValueError(f"{size} bytes; more than {MAX_FILE_BYTES} are not supported")
+    return path.read_bytes()
 
 
 def _check_kind(data: bytes, color_type: int, bit_depth: int) -> Tuple[Size, List[str]]:

@@ -19,6 +19,7 @@ from stdc.data.layout import (
     TRUTH_TREE,
     Frame,
     Layout,
+    frame_city,
     read_layout,
     shown,
     stays_inside,
@@ -79,7 +80,7 @@ def take_inventory(
         line.finish()
     problems += [problem for report in reports for problem in report.problems]
     if problems:
-        raise InputErrors(f"dataset {root}: {len(problems)} problems, {len(frames)} frames looked at", problems)
+        raise InputErrors(f"dataset {root}: problems found: {len(problems)}, frames looked at: {len(frames)}", problems)
     for odd in _shared_between_splits(frames, reports):
         warn(odd)
     return _manifest(frames, reports, source, expect)
@@ -103,7 +104,9 @@ def read_manifest(path: PathLike) -> Dict[str, Any]:
 def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict) or entry.get("split") not in SPLITS:
         return False
-    if not all(isinstance(entry.get(key), str) for key in ("frame", "city")):
+    frame, city = entry.get("frame"), entry.get("city")
+    # Both become parts of paths that are written.
+    if not isinstance(frame, str) or frame_city(frame) != city or "/" in frame or city == "..":
         return False
     files = [entry.get("image"), *(entry[key] for key in ("label", "instance") if entry.get(key) is not None)]
     return all(
@@ -123,9 +126,15 @@ def _label_source(frames: List[Frame]) -> str:
 
 def _empty_splits(layout: Layout) -> List[str]:
     problems = []
+    members = [frame for frame in layout.frames.values() if frame.split == "test"]
+    if IMAGE_TREE in layout.folders and members and not any(IMAGE in frame.files for frame in members):
+        folders = layout.folders
+        problems.append(
+            f"test: {folders[TRUTH_TREE]}/test has frames, {folders[IMAGE_TREE]}/test has none; add or remove"
+        )
     for split in NEEDED_SPLITS:
+        members = [frame for frame in layout.frames.values() if frame.split == split]
         for tree, kinds in ((IMAGE_TREE, (IMAGE,)), (TRUTH_TREE, (LABEL_IDS, POLYGONS))):
-            members = (frame for (of_split, _), frame in layout.frames.items() if of_split == split)
             # A missing tree has been reported as such.
             if tree in layout.folders and not any(kind in frame.files for frame in members for kind in kinds):
                 problems.append(
@@ -146,8 +155,9 @@ def _unpaired(layout: Layout, source: str) -> List[str]:
             image = frame.files.get(IMAGE)
             if image is None:
                 if count[IMAGE] > 0:
-                    one = shown(sorted(frame.files.values())[0])
-                    problems.append(f"{one}: label without image; expected {_expected_path(layout, frame, IMAGE)}")
+                    one = next(frame.files[kind] for kind in (LABEL_IDS, POLYGONS, INSTANCE_IDS) if kind in frame.files)
+                    expected = _expected_path(layout, frame, IMAGE)
+                    problems.append(f"{shown(one)}: label without image; expected {expected}")
                 continue
             if labelled and source not in frame.files:
                 other = POLYGONS if source == LABEL_IDS else LABEL_IDS

@@ -213,7 +213,7 @@ def _read_city(
         elif frame_city(frame) is None:
             problems.append(f"{shown(path)}: expected {shown(city)}_<6 digits>_<6 digits>{SUFFIXES[kind]}")
         elif frame_city(frame) != city:
-            problems.append(f"{shown(path)}: belongs to city {frame_city(frame)} but lies in the folder of {city}")
+            problems.append(f"{shown(path)}: belongs to {frame_city(frame)} but lies in the folder of {shown(city)}")
         else:
             entry = frames.setdefault((split, frame), Frame(split, city, frame, {}))
             entry.files[kind] = path

@@ -6,6 +6,7 @@ changed between versions (two to a dozen pixels an image), so the version in use
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import reprlib
@@ -22,6 +23,8 @@ MAX_BYTES = 32 << 20
 MAX_COORDINATE = 1_000_000
 _MAX_INTEGER_DIGITS = 20
 _MIN_POINTS = 3
+#: A file with more mistakes than this has one cause.
+_PROBLEMS_SHOWN = 10
 
 # Bounded in length and depth, unlike repr().
 _REPR = reprlib.Repr()
@@ -95,10 +98,10 @@ def parse_annotation(data: bytes) -> Annotation:
             if problem:
                 problems.append(f"object {index} ({item['label']}): {problem}")
             polygons.append(Polygon(label.trainId, points))
-    for name, count in sorted(unknown.items()):
-        times = f" ({count} objects)" if count > 1 else ""
-        problems.append(f"unknown label name {_brief(name)}{times}; known are {', '.join(LABEL_BY_NAME)} and ...group")
+    problems += [_unknown_name(name, count) for name, count in sorted(unknown.items())[: _PROBLEMS_SHOWN + 1]]
     if problems:
+        if len(problems) > _PROBLEMS_SHOWN:
+            problems[_PROBLEMS_SHOWN:] = ["and more of the kind"]
         raise AnnotationError(problems)
     return Annotation(size[0], size[1], polygons)
 
@@ -152,6 +155,15 @@ def _points(value: Any) -> Tuple[List[float], str]:
                 return [], f"point {number} is {_brief(point)}, far outside every picture"
         flat += point
     return flat, ""
+
+
+def _unknown_name(name: str, count: int) -> str:
+    times = f" ({count} objects)" if count > 1 else ""
+    near = difflib.get_close_matches(name[: _REPR.maxstring], LABEL_BY_NAME, 1)
+    known = (
+        f"did you mean {near[0]!r}?" if near else f"known are {', '.join(LABEL_BY_NAME)}, and each with 'group' added"
+    )
+    return f"unknown label name {_brief(name)}{times}; {known}"
 
 
 def _brief(value: Any) -> str:

@@ -142,7 +142,7 @@ def test_full_disk_names_the_file_and_leaves_no_index(tiny_dataset, tmp_path, co
         reserve(descriptor, offset, length)
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(OSError, match=r"No space left.*lindau_00000._0000.._gtFine_labelIds"):
+    with pytest.raises(OSError, match=r"No space left.*lindau_00000._0000.._gtFine_labelTrainIds"):
         convert(tiny_dataset, workers)
     assert not (tmp_path / "labels.json").exists()
     assert not list((tmp_path / "labels").rglob(".tmp*"))

@@ -106,6 +106,11 @@ def test_test_split_with_half_its_ground_truth_is_refused(tiny_dataset):
     assert any("leftImg8bit/test/bonn/bonn_000000_000019" in line and "without label" in line for line in problems)
 
 
+def test_test_split_with_ground_truth_and_no_image_is_refused(tiny_dataset):
+    shutil.rmtree(tiny_dataset / "leftImg8bit/test")
+    assert problems_of(tiny_dataset) == ["test: gtFine/test has frames, leftImg8bit/test has none; add or remove"]
+
+
 def test_frame_without_instances_beside_others_with_them_is_refused(tiny_dataset):
     (tiny_dataset / INSTANCE_IDS).unlink()
     (problem,) = problems_of(tiny_dataset)
@@ -206,7 +211,7 @@ BAD_FILES = {
     "unknown label name": (
         edit_polygons(lambda d: d["objects"][3].update(label="raod")),
         POLYGONS,
-        "unknown label name 'raod'; known are unlabeled,",
+        "unknown label name 'raod'; did you mean 'road'?",
     ),
     "two points": (
         edit_polygons(lambda d: d["objects"][1].update(polygon=[[0, 0], [1, 1]])),
@@ -298,7 +303,8 @@ def test_official_set_passes_when_whole(tiny_dataset, monkeypatch):
 def test_oversized_file_is_refused_before_it_fills_the_memory(tiny_dataset, monkeypatch):
     monkeypatch.setattr(contents, "MAX_FILE_BYTES", 1000)
     problems = problems_of(tiny_dataset)
-    assert f"{IMAGE}: more than 1000 bytes" in problems
+    size = (tiny_dataset / IMAGE).stat().st_size
+    assert f"{IMAGE}: {size} bytes; more than 1000 are not supported" in problems
 
 
 @pytest.mark.parametrize(
@@ -311,6 +317,8 @@ def test_oversized_file_is_refused_before_it_fills_the_memory(tiny_dataset, monk
         '{"format": 1, "label_source": "labelIds", "frames": [{"frame": "a", "city": "a", "split": "train"}]}',
         '{"format": 1, "label_source": "labelIds", "frames": [{"frame": "a", "city": "a", "split": "train",'
         ' "image": {"path": "../a", "sha256": ""}}]}',
+        '{"format": 1, "label_source": "labelIds", "frames": [{"frame": "../x_000000_000000", "city": "../x",'
+        ' "split": "train", "image": {"path": "a", "sha256": ""}}]}',
     ],
 )
 def test_file_that_is_no_manifest_is_refused(tmp_path, content):
@@ -331,7 +339,7 @@ def test_program_writes_the_manifest_or_nothing(tiny_dataset, tmp_path):
     for path in tiny_dataset.rglob("*.png"):
         path.write_bytes(b"")
     bad = run_program("check_dataset", "--dataset", tiny_dataset, "--output", output, "--log", log)
-    assert_refused(bad, "36 problems", f"{IMAGE}: not a PNG: the file is empty")
+    assert_refused(bad, "problems found: 36", f"{IMAGE}: not a PNG: the file is empty")
     assert list(output.parent.iterdir()) == []
     assert log.read_text().count("not a PNG") >= 36
 

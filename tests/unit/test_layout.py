@@ -59,7 +59,7 @@ def test_unused_kinds_of_ground_truth_are_overlooked(tiny_dataset):
         (f"{AACHEN}/{FRAME}_leftImg8bit.jpg", "unexpected file; names here end with _leftImg8bit.png"),
         (f"{AACHEN}/{FRAME}_leftImg8bit_blurred.png", "unexpected file"),
         (f"{AACHEN}/aachen_0_19_leftImg8bit.png", "expected aachen_<6 digits>_<6 digits>_leftImg8bit.png"),
-        (f"{AACHEN}/bochum_000000_000019_leftImg8bit.png", "belongs to city bochum but lies in the folder of aachen"),
+        (f"{AACHEN}/bochum_000000_000019_leftImg8bit.png", "belongs to bochum but lies in the folder of aachen"),
         (f"gtFine/train/aachen/{FRAME}_labelIds.png", "unexpected file"),
         ("gtFine/train/aachen/annotations.json", "unexpected file"),
         ("leftImg8bit/train/x_000000_000000_leftImg8bit.png", "leftImg8bit/train: 1 files in no city folder"),

@@ -126,6 +126,18 @@ def test_bad_annotation_is_explained_in_a_short_line(data, said):
     assert all(len(problem) < 1000 and "\n" not in problem for problem in caught.value.problems)
 
 
+def test_unknown_name_is_met_with_the_nearest_known_one():
+    with pytest.raises(AnnotationError, match=r"'trafic sign' \(2 objects\); did you mean 'traffic sign'\?"):
+        parse_annotation(bad(lambda d: [item.update(label="trafic sign") for item in d["objects"]]))
+
+
+def test_problems_of_one_annotation_are_bounded():
+    objects = [polygon(f"thing {number}", *SQUARE) for number in range(5000)]
+    with pytest.raises(AnnotationError) as caught:
+        parse_annotation(json.dumps(document(*objects)).encode())
+    assert len(caught.value.problems) == 11
+
+
 def test_all_problems_of_an_annotation_are_listed():
     data = bad(lambda d: (d.update(imgHeight=-1), d["objects"][0].update(label="x"), d["objects"][1].update(polygon=7)))
     with pytest.raises(AnnotationError) as caught:
