@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import gzip
+import http.client
+import io
 import tarfile
-import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -20,6 +23,9 @@ Arrays = weights.Arrays
 _MAX_BYTES = 512 << 20
 _TIMEOUT_S = 60.0
 _CHUNK_BYTES = 1 << 20
+_GZIP_MAGIC = b"\x1f\x8b"
+_TAR_MAGIC = b"ustar"
+_TAR_MAGIC_AT = 257
 
 
 def fetch_backbone(source: str, sha256: Optional[str], backbone: str, output: Path, say: Callable[[str], None]) -> None:
@@ -37,6 +43,11 @@ def fetch_backbone(source: str, sha256: Optional[str], backbone: str, output: Pa
     """
     if _is_url(source) and sha256 is None:
         raise InputError("model.pretrained.sha256: needed for a download; a local file may do without")
+    if _is_url(source) and has_secret(source):
+        raise InputError(
+            f"model.pretrained.source: {_shown(source)} is given with a password or a query, which would end up in the "
+            "results; download the file by hand and give its path"
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     with _local_copy(source, output.parent, say) as path:
         found = files.sha256_file(path)
@@ -55,7 +66,7 @@ def read_any(path: Path) -> Arrays:
     """
     if torch_weights.is_torch_file(path):
         return torch_weights.convert(torch_weights.read_torch(path))
-    if tarfile.is_tarfile(path):
+    if _is_tar(path):
         return weights.parse_pdparams(_tar_member(path), str(path))
     if path.suffix == ".safetensors":
         return weights.read_safetensors(path)
@@ -72,20 +83,41 @@ def _checked(arrays: Arrays, backbone: str, source: str) -> Arrays:
     return state_arrays(model.cp.backbone)
 
 
+def _is_tar(path: Path) -> bool:
+    # Not tarfile.is_tarfile: it unpacks the first member's notes, of any length, to find out.
+    with path.open("rb") as handle:
+        start = handle.read(_TAR_MAGIC_AT + len(_TAR_MAGIC))
+    return start.startswith(_GZIP_MAGIC) or start.endswith(_TAR_MAGIC)
+
+
 def _tar_member(path: Path) -> bytes:
     """The one `.pdparams` of an archive, read in memory: nothing is unpacked, so no name can escape."""
     try:
-        with tarfile.open(path) as archive:
-            found = [member for member in archive if member.isfile() and member.name.endswith(".pdparams")]
+        with path.open("rb") as handle:
+            packed = handle.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        # Unpacked here and not by tarfile, which follows the sizes that the archive claims.
+        with gzip.open(path) if packed else path.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise InputError(f"{path}: unpacks to more than {_MAX_BYTES} bytes, not a backbone")
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+            found = []
+            for member in archive:
+                if member.size < 0:
+                    # tarfile would go back and read the same members for ever.
+                    raise InputError(f"{path}: a member of negative size")
+                if member.isreg() and member.name.endswith(".pdparams"):
+                    found.append(member)
             if len(found) != 1:
                 raise InputError(f"{path}: one .pdparams file is expected in it, found {len(found)}")
-            if found[0].size > _MAX_BYTES:
-                raise InputError(
-                    f"{path}: {found[0].name} has {found[0].size} bytes, at most {_MAX_BYTES} are expected"
-                )
-            handle = archive.extractfile(found[0])
-            return handle.read() if handle is not None else b""
-    except (tarfile.TarError, EOFError, OSError) as error:
+            if found[0].size > len(data):
+                raise InputError(f"{path}: the .pdparams file in it is cut off")
+            content = archive.extractfile(found[0])
+            return content.read() if content is not None else b""
+    except InputError:
+        raise
+    # A damaged archive can raise nearly anything; none of it says more than this.
+    except Exception as error:
         raise InputError(f"{path}: not a readable archive ({error})") from None
 
 
@@ -118,9 +150,16 @@ def _download(source: str, target: Path, say: Callable[[str], None]) -> None:
                 if received > _MAX_BYTES:
                     raise InputError(f"{_shown(source)}: larger than {_MAX_BYTES} bytes, not a backbone")
                 handle.write(chunk)
-    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
+    except OSError as error:
+        # urllib's errors and broken connections are among these; so is a full disk, which is another matter.
+        if error.errno == errno.ENOSPC:
+            raise
         reason = getattr(error, "reason", error)
         raise InputError(f"{_shown(source)}: download failed ({reason}); give a local file instead") from None
+    except (http.client.HTTPException, ValueError) as error:
+        raise InputError(
+            f"{_shown(source)}: download failed ({type(error).__name__}); give a local file instead"
+        ) from None
 
 
 def _is_url(source: str) -> bool:
@@ -132,9 +171,15 @@ def _is_url(source: str) -> bool:
     return False
 
 
-def _shown(source: str) -> str:
-    """The source without a name and password that an address may carry."""
+def has_secret(source: str) -> bool:
+    """Whether an address carries a name, a password, or a query, which is where tokens are."""
     parts = urllib.parse.urlsplit(source)
-    if not parts.scheme or "@" not in parts.netloc:
+    return "@" in parts.netloc or bool(parts.query)
+
+
+def _shown(source: str) -> str:
+    """The source without what may be secret in an address."""
+    if "://" not in source:
         return source
-    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[1], query="").geturl()
+    parts = urllib.parse.urlsplit(source)
+    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1], query="", fragment="").geturl()

@@ -7,10 +7,8 @@ of torch 1.6 and later, and the row of pickles of older versions, which the auth
 
 from __future__ import annotations
 
-import collections
 import io
 import math
-import pickle
 import re
 import struct
 import zipfile
@@ -20,6 +18,8 @@ from typing import Any, BinaryIO, Callable, ClassVar, Dict, Mapping, NamedTuple,
 import numpy as np
 
 from stdc import files
+from stdc.engine.pickles import Buildable, DataUnpickler, Maker, RefusedError, brief, make_dict
+from stdc.engine.weights import MAX_BYTES, is_shape
 from stdc.errors import InputError
 
 Arrays = Dict[str, np.ndarray]
@@ -75,18 +75,18 @@ def read_torch(path: files.PathLike) -> Arrays:
         with Path(path).open("rb") as handle:
             reader = _read_zip if zipfile.is_zipfile(handle) else _read_legacy
             handle.seek(0)
-            value = reader(handle)
+            arrays = reader(handle)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except _RefusedError as refused:
+    except RefusedError as refused:
         raise InputError(f"{path}: refused: {refused}") from None
     # A damaged pickle or archive can raise nearly anything; none of it says more than this.
     except Exception as error:
         raise InputError(f"{path}: not a readable torch checkpoint ({type(error).__name__}: {error})") from None
-    arrays = _tensors(value)
     if not arrays:
         raise InputError(f"{path}: holds no state dict; a file written by torch.save(model.state_dict()) is expected")
-    return arrays
+    prefix = "module."
+    return {key[len(prefix) :] if key.startswith(prefix) else key: array for key, array in arrays.items()}
 
 
 def convert_backbone(arrays: Mapping[str, np.ndarray]) -> Arrays:
@@ -151,23 +151,12 @@ def _as_float32(value: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(value, dtype=np.float32)
 
 
-def _tensors(value: Any) -> Arrays:
+def _state_dict(value: Any) -> Dict[Any, Any]:
     for key in ("state_dict", "model_state", "model"):
         if isinstance(value, dict) and isinstance(value.get(key), dict):
             value = value[key]
             break
-    if not isinstance(value, dict):
-        return {}
-    prefix = "module."
-    return {
-        key[len(prefix) :] if key.startswith(prefix) else key: item
-        for key, item in value.items()
-        if isinstance(key, str) and isinstance(item, np.ndarray)
-    }
-
-
-class _RefusedError(Exception):
-    """The pickle asks for something that is not a tensor."""
+    return value if isinstance(value, dict) else {}
 
 
 class _StorageType(NamedTuple):
@@ -189,6 +178,7 @@ class _Tensor:
 
     def __init__(self, storage: _Storage, offset: int, shape: Tuple[int, ...], strides: Tuple[int, ...]) -> None:
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
+        self.bytes = math.prod(shape) * np.dtype(storage.dtype).itemsize
 
     def array(self, numbers: np.ndarray) -> np.ndarray:
         bytes_each = numbers.dtype.itemsize
@@ -200,14 +190,13 @@ class _Tensor:
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
     if not isinstance(storage, _Storage):
-        raise _RefusedError("a tensor without numbers")
-    shape, strides = tuple(int(size) for size in shape), tuple(int(stride) for stride in strides)
-    offset = int(offset)
-    fits = len(shape) == len(strides) <= 8 and min(shape, default=0) >= 0 and min(strides, default=0) >= 0
+        raise RefusedError("a tensor without numbers")
+    if not (is_shape(shape) and is_shape(strides) and is_shape((offset,)) and len(shape) == len(strides)):
+        raise RefusedError("a tensor whose shape is none")
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
     # Fewer elements than numbers: a stride of zero could ask for any amount of memory.
-    if not fits or offset < 0 or math.prod(shape) > storage.size or (math.prod(shape) and last >= storage.size):
-        raise _RefusedError(f"a tensor of shape {shape} over {storage.size} numbers")
+    if math.prod(shape) > storage.size or (math.prod(shape) and last >= storage.size):
+        raise RefusedError(f"a tensor of shape {shape} over {storage.size} numbers")
     return _Tensor(storage, offset, shape, strides)
 
 
@@ -215,26 +204,32 @@ def _rebuild_parameter(data: Any, *_: Any) -> Any:
     return data
 
 
-def _ignore(*_: Any) -> None:
+class _Ignored(Buildable):
     """A NumPy number among a checkpoint's notes (an accuracy, say)."""
 
+    def __init__(self, *_: Any) -> None:
+        pass
 
-class _TensorUnpickler(pickle.Unpickler):
+    def build(self, state: Any) -> None:
+        pass
+
+
+class _TensorUnpickler(DataUnpickler):
     """Knows tensors and the dicts around them; every other name is refused."""
 
     _KNOWN: ClassVar[Dict[Tuple[str, str], Any]] = {
-        ("collections", "OrderedDict"): collections.OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-        ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-        ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-        ("numpy.core.multiarray", "scalar"): _ignore,
-        ("numpy._core.multiarray", "scalar"): _ignore,
-        ("numpy", "dtype"): _ignore,
-        ("_codecs", "encode"): _ignore,
+        ("collections", "OrderedDict"): Maker(make_dict),
+        ("torch._utils", "_rebuild_tensor_v2"): Maker(_rebuild_tensor),
+        ("torch._utils", "_rebuild_tensor"): Maker(_rebuild_tensor),
+        ("torch._utils", "_rebuild_parameter"): Maker(_rebuild_parameter),
+        ("numpy.core.multiarray", "scalar"): Maker(_Ignored),
+        ("numpy._core.multiarray", "scalar"): Maker(_Ignored),
+        ("numpy", "dtype"): Maker(_Ignored),
+        ("_codecs", "encode"): Maker(_Ignored),
     }
 
     def __init__(self, handle: BinaryIO) -> None:
-        super().__init__(handle, encoding="latin1")
+        super().__init__(handle)
         self.storages: Dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -243,56 +238,59 @@ class _TensorUnpickler(pickle.Unpickler):
         try:
             return self._KNOWN[module, name]
         except KeyError:
-            raise _RefusedError(
-                f"the file asks to run {module}.{name}; a state dict is expected, not a whole pickled model"
+            raise RefusedError(
+                f"the file asks to run {brief(f'{module}.{name}')}; a state dict is expected, not a whole pickled model"
             ) from None
 
     def persistent_load(self, identifier: Any) -> _Storage:
         if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
-            raise _RefusedError("a reference to something that is not a storage")
+            raise RefusedError("a reference to something that is not a storage")
         _, kind, key, _, count = identifier[:5]
         if len(identifier) == 6 and identifier[5] is not None:
-            raise _RefusedError("a view of another storage")
+            raise RefusedError("a view of another storage")
         if not isinstance(kind, _StorageType) or not isinstance(key, str):
-            raise _RefusedError("a storage of unknown type")
-        storage = _Storage(key, kind.dtype, int(count))
+            raise RefusedError("a storage of unknown type")
+        if not is_shape((count,)):
+            raise RefusedError("a storage of no size")
+        storage = _Storage(key, kind.dtype, count)
         if self.storages.setdefault(key, storage) != storage:
-            raise _RefusedError(f"storage {key} described twice")
+            raise RefusedError(f"storage {brief(key)} described twice")
         return storage
 
 
-def _read_zip(handle: BinaryIO) -> Any:
+def _read_zip(handle: BinaryIO) -> Arrays:
     with zipfile.ZipFile(handle) as archive:
         structures = [name for name in archive.namelist() if name.rsplit("/", 1)[-1] == "data.pkl"]
         if len(structures) != 1:
-            raise _RefusedError(f"{len(structures)} entries named data.pkl in the archive; exactly one is expected")
+            raise RefusedError(f"{len(structures)} entries named data.pkl in the archive; exactly one is expected")
         folder = structures[0][: -len("data.pkl")]
-        if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
-            raise _RefusedError("numbers in big-endian order")
+        order = archive.NameToInfo.get(f"{folder}byteorder")
+        if order is not None and (order.file_size != len(b"little") or archive.read(order) != b"little"):
+            raise RefusedError("numbers in big-endian order")
         if archive.getinfo(structures[0]).file_size > _STRUCTURE_LIMIT_BYTES:
-            raise _RefusedError("more pickled structure than a state dict has")
+            raise RefusedError("more pickled structure than a state dict has")
         unpickler = _TensorUnpickler(io.BytesIO(archive.read(structures[0])))
         value = unpickler.load()
 
         def numbers(storage: _Storage) -> np.ndarray:
             entry = archive.getinfo(f"{folder}data/{storage.key}")
             wanted = storage.size * np.dtype(storage.dtype).itemsize
-            # Compared before anything is unpacked: a compressed entry could grow without bound.
-            if entry.file_size != wanted:
-                raise _RefusedError(f"storage {storage.key} has {entry.file_size} bytes, {wanted} expected")
+            # Compared before anything is read: a compressed entry could grow without bound, and torch packs none.
+            if entry.file_size != wanted or entry.compress_type != zipfile.ZIP_STORED:
+                raise RefusedError(f"storage {brief(storage.key)} has {entry.file_size} bytes, {wanted} expected")
             return np.frombuffer(archive.read(entry), storage.dtype)
 
         return _with_arrays(value, numbers)
 
 
-def _read_legacy(handle: BinaryIO) -> Any:
+def _read_legacy(handle: BinaryIO) -> Arrays:
     if _plain(handle) != _LEGACY_MAGIC:
-        raise _RefusedError("neither of the two containers that torch.save writes")
+        raise RefusedError("neither of the two containers that torch.save writes")
     if _plain(handle) != _LEGACY_PROTOCOL:
-        raise _RefusedError("an unknown version of torch's container")
+        raise RefusedError("an unknown version of torch's container")
     system = _plain(handle)
     if not isinstance(system, dict) or not system.get("little_endian", True):
-        raise _RefusedError("numbers in big-endian order")
+        raise RefusedError("numbers in big-endian order")
     unpickler = _TensorUnpickler(handle)
     value = unpickler.load()
     keys = _plain(handle)
@@ -300,10 +298,10 @@ def _read_legacy(handle: BinaryIO) -> Any:
     for key in keys if isinstance(keys, list) else []:
         storage = unpickler.storages.get(key)
         if storage is None:
-            raise _RefusedError("a storage that no tensor uses")
+            raise RefusedError("a storage that no tensor uses")
         (count,) = struct.unpack("<q", handle.read(8))
-        if count != storage.size:
-            raise _RefusedError(f"storage {key} has {count} numbers, {storage.size} expected")
+        if count != storage.size or count * np.dtype(storage.dtype).itemsize > MAX_BYTES:
+            raise RefusedError(f"storage {brief(key)} has {count} numbers, {storage.size} expected")
         data = handle.read(count * np.dtype(storage.dtype).itemsize)
         loaded[key] = np.frombuffer(data, storage.dtype, count)
 
@@ -312,18 +310,27 @@ def _read_legacy(handle: BinaryIO) -> Any:
 
 def _plain(handle: BinaryIO) -> Any:
     """The next pickle, made of plain values."""
-
-    class PlainUnpickler(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            raise _RefusedError(f"the file asks to run {module}.{name}")
-
-    return PlainUnpickler(handle).load()
+    return DataUnpickler(handle).load()
 
 
-def _with_arrays(value: Any, numbers: Callable[[_Storage], np.ndarray]) -> Any:
-    """The same nested dicts with every tensor replaced by its array."""
-    if isinstance(value, _Tensor):
-        return value.array(numbers(value.storage))
-    if isinstance(value, dict):
-        return {key: _with_arrays(item, numbers) for key, item in value.items()}
-    return value
+def _with_arrays(value: Any, numbers: Callable[[_Storage], np.ndarray]) -> Arrays:
+    """The tensors of the state dict in `value`, as arrays.
+
+    Args:
+        numbers: reads a storage.
+    """
+    arrays: Arrays = {}
+    read: Dict[str, np.ndarray] = {}
+    left = MAX_BYTES
+    for key, item in _state_dict(value).items():
+        if not isinstance(key, str) or not isinstance(item, _Tensor):
+            continue
+        # Any number of tensors may name the same numbers.
+        left -= item.bytes
+        if left < 0:
+            raise RefusedError(f"more than {MAX_BYTES} bytes of numbers")
+        storage = item.storage
+        if storage.key not in read:
+            read[storage.key] = numbers(storage)
+        arrays[key] = item.array(read[storage.key])
+    return arrays

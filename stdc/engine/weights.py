@@ -1,28 +1,31 @@
 """Weights as files, without ever executing pickled code.
 
-`.pdparams` (PaddleSeg's exchange format) is a pickle. It is read by an unpickler that knows a handful of names and
-builds arrays from bytes whose length it has checked; it is written so that old and new NumPy read it. Our own
-files are safetensors.
+`.pdparams` (PaddleSeg's exchange format) is a pickle. It is read by `stdc.engine.pickles`, which knows a handful of
+names here, and arrays are made from bytes whose length was checked; it is written so that old and new NumPy read it.
+Our own files are safetensors.
 """
 
 from __future__ import annotations
 
-import collections
 import io
 import math
 import pickle
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Mapping, Tuple
+from typing import Any, BinaryIO, ClassVar, Dict, Mapping, Tuple
 
 import numpy as np
 
 from stdc import files
+from stdc.engine.pickles import Buildable, DataUnpickler, Maker, RefusedError, make_dict
 from stdc.errors import InputError
 
 Arrays = Dict[str, np.ndarray]
 
 #: Paddle's table of parameter names inside a state dict; names only, of no use here.
 _NAME_TABLE = "StructuredToParameterName@@"
+
+#: The largest weights file here has 60 MB; one beyond this is none, and would be held in memory twice.
+MAX_BYTES = 2 << 30
 
 
 def read_pdparams(path: files.PathLike) -> Arrays:
@@ -32,17 +35,24 @@ def read_pdparams(path: files.PathLike) -> Arrays:
         InputError: missing, truncated, not a state dict, or it asks for anything but arrays.
     """
     try:
-        data = Path(path).read_bytes()
+        data = _read(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     return parse_pdparams(data, str(path))
 
 
+def _read(path: files.PathLike) -> bytes:
+    size = Path(path).stat().st_size
+    if size > MAX_BYTES:
+        raise InputError(f"{path}: {size} bytes; a weights file has at most {MAX_BYTES}")
+    return Path(path).read_bytes()
+
+
 def parse_pdparams(data: bytes, name: str) -> Arrays:
     """`read_pdparams` from memory; `name` is for messages."""
     try:
-        value = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
-    except _RefusedError as refused:
+        value = _ArrayUnpickler(io.BytesIO(data)).load()
+    except RefusedError as refused:
         raise InputError(f"{name}: refused: {refused}; a weights file holds arrays and nothing else") from None
     # A damaged pickle can raise nearly anything; none of it says more than this.
     except Exception as error:
@@ -82,7 +92,7 @@ def read_safetensors(path: files.PathLike) -> Arrays:
     from safetensors.numpy import load
 
     try:
-        return dict(load(Path(path).read_bytes()))
+        return dict(load(_read(path)))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -110,86 +120,109 @@ def read(path: files.PathLike) -> Arrays:
     raise InputError(f"{path}: weights end in .pdparams or .safetensors")
 
 
-class _RefusedError(Exception):
-    """The pickle asks for something that is not an array."""
+def is_shape(value: Any) -> bool:
+    """Whether a value from a file is a tuple of sizes, as many as NumPy surely allows."""
+    whole = isinstance(value, tuple) and all(type(size) is int and 0 <= size < 1 << 62 for size in value)
+    return whole and len(value) <= _MOST_AXES
 
 
-class _StoredArray:
-    """What a pickled NumPy array becomes here."""
+_MOST_AXES = 8
 
-    array: Any = None
 
-    def __setstate__(self, state: Any) -> None:
+class _StoredArray(Buildable):
+    """What a pickled NumPy array becomes here.
+
+    Args:
+        budget: of the file this array comes from.
+    """
+
+    def __init__(self, budget: _Budget) -> None:
+        self.array: Any = None
+        self._budget = budget
+
+    def build(self, state: Any) -> None:
         _, shape, stored, fortran, data = state
         if not isinstance(stored, _StoredDtype) or not isinstance(data, (bytes, str)):
-            raise _RefusedError("an array of Python objects")
+            raise RefusedError("an array of Python objects")
         if isinstance(data, str):
             data = data.encode("latin1")
-        shape = tuple(int(size) for size in shape)
-        if min(shape, default=0) < 0 or math.prod(shape) * stored.dtype.itemsize != len(data):
-            raise _RefusedError(f"an array of shape {shape} with {len(data)} bytes")
+        if not is_shape(shape) or math.prod(shape) * stored.dtype.itemsize != len(data):
+            raise RefusedError(f"an array whose shape does not fit its {len(data)} bytes")
+        self._budget.spend(len(data))
         array = np.frombuffer(data, stored.dtype).reshape(shape, order="F" if fortran else "C")
         self.array = np.array(array, stored.dtype.newbyteorder("="), order="C")
 
 
-class _StoredDtype:
+class _Budget:
+    """Bytes that the arrays of one file may take: a file can name the same numbers any number of times."""
+
+    def __init__(self) -> None:
+        self.left = MAX_BYTES
+
+    def spend(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise RefusedError(f"more than {MAX_BYTES} bytes of numbers")
+
+
+class _StoredDtype(Buildable):
     """What a pickled NumPy dtype becomes here: numbers only."""
 
     def __init__(self, code: Any, *_: Any) -> None:
+        if not isinstance(code, str) or len(code) > _LONGEST_DTYPE:
+            raise RefusedError("a dtype that is no number's")
         try:
-            self.dtype = np.dtype(str(code))
+            self.dtype = np.dtype(code)
         except TypeError:
-            raise _RefusedError(f"dtype {str(code)[:40]!r}") from None
+            raise RefusedError(f"dtype {code!r}") from None
         if self.dtype.kind not in "biuf":
-            raise _RefusedError(f"dtype {str(code)[:40]!r}")
+            raise RefusedError(f"dtype {code!r}")
 
-    def __setstate__(self, state: Any) -> None:
+    def build(self, state: Any) -> None:
         order = state[1]
         if order in (">", "<"):
             self.dtype = self.dtype.newbyteorder(order)
 
 
-class _ArrayType:
-    """Stands for `numpy.ndarray` where a pickle names it; not callable, so it allocates nothing."""
+#: "float64", "<f8", "bool".
+_LONGEST_DTYPE = 8
 
-
-_ARRAY_TYPE = _ArrayType()
-
-
-def _reconstruct(subtype: Any, shape: Any, _: Any) -> _StoredArray:
-    if subtype is not _ARRAY_TYPE or tuple(shape) != (0,):
-        raise _RefusedError("an array made in an unusual way")
-    return _StoredArray()
+#: Stands for `numpy.ndarray` where a pickle names it.
+_ARRAY_TYPE = object()
 
 
 def _encode(text: str, encoding: str) -> bytes:
     """`_codecs.encode`, which protocol 2 uses for bytes."""
     if encoding != "latin1":
-        raise _RefusedError(f"encoding {encoding!r}")
+        raise RefusedError("an encoding other than latin1")
     return text.encode("latin1")
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+class _ArrayUnpickler(DataUnpickler):
     """Knows arrays and the dicts and tuples around them; every other name is refused."""
 
     _KNOWN: ClassVar[Dict[Tuple[str, str], Any]] = {
-        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy", "ndarray"): _ARRAY_TYPE,
-        ("numpy", "dtype"): _StoredDtype,
-        ("collections", "OrderedDict"): collections.OrderedDict,
-        ("builtins", "tuple"): tuple,
-        ("_codecs", "encode"): _encode,
+        ("numpy", "dtype"): Maker(_StoredDtype),
+        ("collections", "OrderedDict"): Maker(make_dict),
+        ("builtins", "tuple"): Maker(tuple),
+        ("_codecs", "encode"): Maker(_encode),
     }
 
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self._KNOWN[module, name]
-        except KeyError:
-            raise _RefusedError(f"the file asks to run {module}.{name}") from None
+    def __init__(self, handle: BinaryIO) -> None:
+        super().__init__(handle)
+        self._budget = _Budget()
 
-    def persistent_load(self, identifier: Any) -> Any:
-        raise _RefusedError("a reference to something outside the file")
+    def find_class(self, module: str, name: str) -> Any:
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return Maker(self._reconstruct)
+        known = self._KNOWN.get((module, name))
+        return super().find_class(module, name) if known is None else known
+
+    def _reconstruct(self, subtype: Any, shape: Any, _: Any) -> _StoredArray:
+        if subtype is not _ARRAY_TYPE or shape != (0,):
+            raise RefusedError("an array made in an unusual way")
+        return _StoredArray(self._budget)
 
 
 #: The pure Python pickler, whose naming of globals can be changed.
