@@ -21,12 +21,13 @@ shift
 tag=stdc:$image
 [[ $image == python ]] && tag=stdc-python:3.13
 
-revision=$(git rev-parse HEAD 2> /dev/null || echo unknown)
-if [[ $revision != unknown && -n $(git status --porcelain --untracked-files=no 2> /dev/null) ]]; then
-    revision+=-dirty
+options=(--network host --file "docker/$image.Dockerfile" --tag "$tag")
+if revision=$(git rev-parse HEAD 2> /dev/null); then
+    dirty=0
+    [[ -n $(git status --porcelain --untracked-files=no) ]] && dirty=1
+    options+=(--build-arg "REVISION=$revision")
+    [[ $image != python ]] && options+=(--build-arg "REVISION_DIRTY=$dirty")
 fi
-
-options=(--network host --file "docker/$image.Dockerfile" --tag "$tag" --build-arg "REVISION=$revision")
 [[ -n ${CA_BUNDLE:-} ]] && options+=(--secret "id=ca_bundle,src=$CA_BUNDLE")
 [[ -n ${PIP_CONF:-} ]] && options+=(--secret "id=pip_conf,src=$PIP_CONF")
 

@@ -26,7 +26,9 @@ RUN --mount=type=secret,id=ca_bundle,required=false --mount=type=secret,id=pip_c
 
 FROM base AS runtime
 ARG BASE_IMAGE
-ARG REVISION=unknown
+# The commit (40 hex digits), and 1 where the tree differed from it; docker/build.sh tells both.
+ARG REVISION
+ARG REVISION_DIRTY
 LABEL org.opencontainers.image.title="stdc" \
       org.opencontainers.image.description="STDC-Seg on Cityscapes, reproduced: PaddlePaddle on the CPU" \
       org.opencontainers.image.licenses="Apache-2.0" \
@@ -38,7 +40,7 @@ COPY . /opt/stdc
 # Any user may be given with --user, known to the image or not, so nothing depends on a home folder.
 ENV PATH=/opt/workflow/bin:/usr/local/bin:/usr/bin:/bin \
     STDC_PYTHON=/opt/train/bin/python \
-    STDC_COMMIT="${REVISION}" \
+    STDC_COMMIT="${REVISION}" STDC_COMMIT_DIRTY="${REVISION_DIRTY}" \
     HOME=/tmp USER=stdc LOGNAME=stdc XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib \
     PYTHONDONTWRITEBYTECODE=1
 RUN mkdir --mode=1777 /results && mkdir /data

@@ -40,7 +40,7 @@ RUN find /opt/python -name '*.a' -delete \
     && /opt/python/bin/python3 -c 'import bz2, ctypes, hashlib, lzma, sqlite3, ssl, uuid, zlib'
 
 FROM scratch
-ARG REVISION=unknown
+ARG REVISION
 LABEL org.opencontainers.image.title="CPython in /opt/python for the stdc images" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="PSF-2.0"

@@ -1,0 +1,67 @@
+# stdc on NVIDIA GPUs. Two routes, one file:
+#
+#   Paddle 2.6.2 (the default)  base with CUDA 11.8 and cuDNN 8; the wheel is on the general index
+#   Paddle 3.x                  any recent slim base, TRAIN_LOCK=paddle-cuda3.lock; the wheels bring CUDA with them, but lie on
+#                               Paddle's own index alone: make the lock first (`make lock-cuda3`), give the index by PIP_CONF
+
+# For a release, pin the digests.
+ARG BASE_IMAGE=docker.io/nvidia/cuda:11.8.0-cudnn8-runtime-ubuntu22.04
+# Snakemake's interpreter, docker/python.Dockerfile: Ubuntu 22.04 has Python 3.10, Snakemake needs 3.11.
+ARG PYTHON_IMAGE=stdc-python:3.13
+
+# hadolint ignore=DL3006
+FROM ${PYTHON_IMAGE} AS python
+
+# hadolint ignore=DL3006
+FROM ${BASE_IMAGE} AS base
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+ENV DEBIAN_FRONTEND=noninteractive
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates libgomp1 python3 \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=python /opt/python /opt/python
+
+FROM base AS builder
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+ARG TRAIN_LOCK=paddle-cuda.lock
+COPY docker/create_venv.sh /build/
+COPY requirements/build.lock requirements/workflow.lock requirements/${TRAIN_LOCK} /build/
+RUN --mount=type=secret,id=ca_bundle,required=false --mount=type=secret,id=pip_conf,required=false \
+    bash /build/create_venv.sh /opt/python/bin/python3 /opt/workflow /build/build.lock /build/workflow.lock \
+    && /opt/workflow/bin/python -m pip check
+RUN --mount=type=secret,id=ca_bundle,required=false --mount=type=secret,id=pip_conf,required=false \
+    bash /build/create_venv.sh python3 /opt/train "/build/${TRAIN_LOCK}"
+
+FROM base AS runtime
+ARG BASE_IMAGE
+# The commit (40 hex digits), and 1 where the tree differed from it; docker/build.sh tells both.
+ARG REVISION
+ARG REVISION_DIRTY
+LABEL org.opencontainers.image.title="stdc" \
+      org.opencontainers.image.description="STDC-Seg on Cityscapes, reproduced: PaddlePaddle on NVIDIA GPUs" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}"
+COPY --from=builder /opt/workflow /opt/workflow
+COPY --from=builder /opt/train /opt/train
+COPY . /opt/stdc
+# Any user may be given with --user, known to the image or not, so nothing depends on a home folder.
+# SNAKEMAKE_PROFILE: the device settings; --profile on the command line comes on top of it.
+ENV PATH=/opt/workflow/bin:${PATH} \
+    STDC_PYTHON=/opt/train/bin/python \
+    STDC_COMMIT="${REVISION}" STDC_COMMIT_DIRTY="${REVISION_DIRTY}" \
+    SNAKEMAKE_PROFILE=/opt/stdc/profiles/cuda \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    HOME=/tmp USER=stdc LOGNAME=stdc XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib \
+    PYTHONDONTWRITEBYTECODE=1
+RUN mkdir --mode=1777 /results && mkdir /data
+VOLUME ["/results"]
+WORKDIR /opt/stdc
+USER 10001:10001
+HEALTHCHECK NONE
+ENTRYPOINT ["/opt/stdc/docker/entrypoint.sh"]
+CMD ["--cores", "all"]
