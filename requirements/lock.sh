@@ -17,3 +17,8 @@ compile --universal --python-version 3.11 "$@" --constraint paddle-cpu.lock dev.
 compile --universal --python-version 3.8 "$@" --override overrides.txt paddle-corex.in --output-file paddle-corex.lock
 compile --python-platform x86_64-manylinux_2_28 --python-version 3.10 "$@" --override overrides.txt paddle-cuda.in \
     --output-file paddle-cuda.lock
+# The peers of `make parity`.
+compile --universal --python-version 3.11 "$@" --override parity-overrides.txt parity-paddle3.in \
+    --output-file parity-paddle3.lock
+compile --python-platform x86_64-manylinux_2_28 --python-version 3.11 "$@" --override parity-overrides.txt \
+    parity-paddle2.in --output-file parity-paddle2.lock
