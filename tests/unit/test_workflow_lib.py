@@ -176,6 +176,20 @@ def test_failures_are_told_apart_when_two_jobs_fail_together() -> None:
     assert session.failures("all went well\n") == []
 
 
+def test_a_cluster_that_refuses_a_job_is_quoted_once() -> None:
+    attempt = (
+        "Error in rule train:\n"
+        "    message: SLURM sbatch failed: CPU count can not be satisfied\nsbatch: error: not available.\n"
+        "    jobid: 3\n    log: logs/train/a.log (check log file(s) for error details)\n"
+    )
+    (failure,) = session.failures(attempt * 3)
+    assert failure.exit_code is None
+    assert failure.message.splitlines() == [
+        "SLURM sbatch failed: CPU count can not be satisfied",
+        "sbatch: error: not available.",
+    ]
+
+
 def test_the_lock_is_held_once_and_dropped_by_a_kill(tmp_path: Path) -> None:
     holder = (
         f"import sys, time; sys.path.insert(0, {str(LIB)!r}); import session, pathlib\n"

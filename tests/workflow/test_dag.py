@@ -218,7 +218,7 @@ def test_wrong_input_of_a_program_ends_the_run_with_its_words_and_code(workflow:
     outcome = workflow("--cores", 1, "--configfile", TINY, "--config", f"dataset={tiny_dataset}")
     assert outcome.returncode == 2
     assert "Traceback" not in outcome.text
-    end = outcome.text[outcome.text.index("stdc: check_dataset failed; its log logs/check_dataset/") :]
+    end = outcome.text[outcome.text.index("stdc: check_dataset failed; see logs/check_dataset/") :]
     assert image.name in end
     assert not list(workflow.place.glob("resources/*/manifest.json"))
 

@@ -22,6 +22,7 @@ class Failure(NamedTuple):
     rule: str
     log: str
     exit_code: Optional[int]
+    message: str = ""
 
 
 def hold_lock(folder: Path) -> Optional[IO[str]]:
@@ -62,11 +63,19 @@ def failures(text: str) -> List[Failure]:
     On a cluster it is unknown.
     """
     commands = re.findall(r"^CalledProcessError .*?returned non-zero exit status \d+", text, re.MULTILINE | re.DOTALL)
-    found = []
-    for rule, log in re.findall(r"^Error in rule (\w+):\n(?:    .*\n)*?    log: (.+?)(?: \(.*)?$", text, re.MULTILINE):
-        codes = [int(command.rsplit(" ", 1)[1]) for command in commands if f"--log {log}" in command]
-        found.append(Failure(rule, log, codes[-1] if codes else None))
-    return found
+    found: Dict[str, Failure] = {}
+    for block in re.split(r"^Error in rule ", text, flags=re.MULTILINE)[1:]:
+        log = re.search(r"^    log: (.+?)(?: \(check log file.*)?$", block, re.MULTILINE)
+        if log is not None:
+            path = log.group(1)
+            codes = [int(command.rsplit(" ", 1)[1]) for command in commands if f"--log {path}" in command]
+            message = re.search(r"^    message: (.*?)\n    \S", block, re.MULTILINE | re.DOTALL)
+            words = message.group(1) if message and message.group(1) != "None" else ""
+            # A job that was tried again counts once.
+            found[path] = Failure(
+                block.split(":", 1)[0], path, codes[-1] if codes else None, words.split("For further")[0]
+            )
+    return list(found.values())
 
 
 def last_words(log: Path, lines: int = 12) -> List[str]:

@@ -158,8 +158,8 @@ def explain_failure(snakemake_logs):
         failure for path in snakemake_logs for failure in session.failures(Path(path).read_text("utf-8", "replace"))
     ]
     for failure in failed:
-        print(f"\nstdc: {failure.rule} failed; its log {failure.log} ends with", file=sys.stderr)
-        for line in session.last_words(Path(failure.log)):
+        print(f"\nstdc: {failure.rule} failed; see {failure.log}", file=sys.stderr)
+        for line in [*failure.message.splitlines(), *session.last_words(Path(failure.log))]:
             print(f"  {line}", file=sys.stderr)
     sys.stderr.flush()
     if failed and all(failure.exit_code == EXIT_INPUT for failure in failed):
