@@ -15,13 +15,17 @@ from typing import Any, Deque, Generator, Iterable, Iterator, List, NamedTuple, 
 
 import numpy as np
 
-from stdc.errors import InputError
+from stdc.errors import InputError, RunError
 from stdc.processes import die_with_parent
 
 #: Batches asked for ahead of the one in use, a worker.
 _BATCHES_AHEAD = 2
 
 _dataset: Any = None
+
+
+class WorkerLost(RunError):
+    """A data worker died: killed from outside, or for want of memory."""
 
 
 class Batch(NamedTuple):
@@ -49,7 +53,7 @@ def batches(dataset: Any, steps: Iterable[List[int]], workers: int) -> Generator
         workers: processes; 0 reads in this one.
     Raises:
         InputError: a sample is not readable.
-        RuntimeError: a worker process died.
+        WorkerLost: a worker process died.
     """
     if workers == 0:
         yield from _in_process(dataset, steps)
@@ -85,7 +89,9 @@ def _in_workers(dataset: Any, steps: Iterable[List[int]], workers: int) -> Gener
             try:
                 samples = [future.result() for future in futures]
             except concurrent.futures.process.BrokenProcessPool:
-                raise RuntimeError("a data worker died; was it killed, or is the memory full?") from None
+                raise WorkerLost(
+                    "a data worker died; was it killed, or is the memory full? Start again to go on"
+                ) from None
             yield _stack(samples, keys, started)
     finally:
         for _, futures in waiting:
@@ -96,6 +102,8 @@ def _in_workers(dataset: Any, steps: Iterable[List[int]], workers: int) -> Gener
 
 def _start_worker(dataset: Any, parent: int) -> None:
     die_with_parent(parent)
+    # Ctrl-C and a scheduler's signals to the group are for the trainer, which needs the workers to end its step.
+    os.setpgid(0, 0)
     # One core a worker; OpenCV would start a thread pool in each.
     import cv2
 

@@ -28,6 +28,7 @@ Report = Callable[[str], None]
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
+_HISTORY = "history.jsonl"
 _TEMPORARY = ".tmp-"
 
 
@@ -40,12 +41,14 @@ class Checkpoint:
         model: parameters and running statistics by structured name.
         optimizer: accumulators by ``<parameter name>.<accumulator>``.
         state: what else the loop needs, as JSON values.
+        history: the run's history up to here. The live file may lack lines after a power loss.
     """
 
     iteration: int
     model: Arrays
     optimizer: Arrays
     state: Dict[str, Any]
+    history: str = ""
 
 
 def save(folder: Path, checkpoint: Checkpoint, run_hash: str, keep: int) -> Path:
@@ -55,8 +58,8 @@ def save(folder: Path, checkpoint: Checkpoint, run_hash: str, keep: int) -> Path
         OSError: the disk is full or not writable; earlier checkpoints are intact and nothing half-written is left.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{checkpoint.iteration:08d}"
-    temporary = folder / f"{_TEMPORARY}{os.getpid()}-{checkpoint.iteration:08d}"
+    target = folder / _name(checkpoint.iteration)
+    temporary = folder / f"{_TEMPORARY}{os.getpid()}-{_name(checkpoint.iteration)}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
@@ -64,6 +67,8 @@ def save(folder: Path, checkpoint: Checkpoint, run_hash: str, keep: int) -> Path
         digests = {}
         for name, arrays in contents.items():
             weights.write_safetensors(temporary / name, arrays)
+        files.write_text(temporary / _HISTORY, checkpoint.history)
+        for name in (*contents, _HISTORY):
             digests[name] = {
                 "sha256": files.sha256_file(temporary / name),
                 "bytes": (temporary / name).stat().st_size,
@@ -94,18 +99,24 @@ def save(folder: Path, checkpoint: Checkpoint, run_hash: str, keep: int) -> Path
     return target
 
 
-def load_newest(folder: Path, run_hash: str, report: Report) -> Optional[Checkpoint]:
+def load_newest(
+    folder: Path, run_hash: str, report: Report, check: Callable[[Checkpoint], None] = lambda _: None
+) -> Optional[Checkpoint]:
     """The newest checkpoint that verifies; damaged ones are reported and skipped, never loaded.
 
+    Args:
+        check: raises InputError where something outside the checkpoint, which it needs, is damaged.
     Returns:
         None where there is none.
     """
     if not folder.is_dir():
         return None
     for iteration in _iterations(folder):
-        path = folder / f"{iteration:08d}"
+        path = folder / _name(iteration)
         try:
-            return _load(path, run_hash)
+            found = _load(path, run_hash)
+            check(found)
+            return found
         except InputError as error:
             report(f"skipping a damaged checkpoint: {error}")
     return None
@@ -166,15 +177,23 @@ def _prune(folder: Path, newest: int, keep: int) -> None:
     iterations = _iterations(folder)
     kept = [iteration for iteration in iterations if iteration <= newest][: max(keep, 1)]
     for iteration in set(iterations) - set(kept):
-        shutil.rmtree(folder / f"{iteration:08d}", ignore_errors=True)
+        shutil.rmtree(folder / _name(iteration), ignore_errors=True)
 
 
 def _iterations(folder: Path) -> List[int]:
     """Newest first."""
-    return sorted((int(path.name) for path in folder.iterdir() if path.name.isdigit()), reverse=True)
+    names = (path.name for path in folder.iterdir() if path.is_dir() and path.name.isascii() and path.name.isdigit())
+    return sorted((int(name) for name in names if name == _name(int(name))), reverse=True)
+
+
+def _name(iteration: int) -> str:
+    return f"{iteration:08d}"
 
 
 def _load(path: Path, run_hash: str) -> Checkpoint:
+    with contextlib.suppress(FileNotFoundError):
+        # A folder that cannot be read now is not a damaged one: skipping it would throw the run away.
+        (path / _MANIFEST).open("rb").close()
     manifest = files.read_json(path / _MANIFEST)
     try:
         if manifest["format"] != _FORMAT:
@@ -183,19 +202,21 @@ def _load(path: Path, run_hash: str) -> Checkpoint:
             raise InputError(f"{path}: belongs to run {manifest['run_hash'][:12]}, this is {run_hash[:12]}")
         if files.sha256_text(files.canonical_json(manifest["state"])) != manifest["state_sha256"]:
             raise InputError(f"{path / _MANIFEST}: SHA-256 of the state differs")
-        arrays = {}
+        if manifest["iteration"] != int(path.name):
+            raise InputError(f"{path / _MANIFEST}: is of iteration {manifest['iteration']}")
         for name, expected in manifest["files"].items():
             file = path / name
             if not file.is_file():
                 raise InputError(f"{file}: no such file")
             if files.sha256_file(file) != expected["sha256"]:
                 raise InputError(f"{file}: SHA-256 differs from the one in {_MANIFEST}")
-            arrays[name] = weights.read_safetensors(file)
+        verified = {name: path / name for name in manifest["files"]}
         return Checkpoint(
             int(manifest["iteration"]),
-            arrays["model.safetensors"],
-            arrays["optimizer.safetensors"],
+            weights.read_safetensors(verified["model.safetensors"]),
+            weights.read_safetensors(verified["optimizer.safetensors"]),
             manifest["state"],
+            verified[_HISTORY].read_text(encoding="utf-8"),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{path / _MANIFEST}: not a checkpoint's manifest ({error!r})") from None

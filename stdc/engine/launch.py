@@ -142,11 +142,18 @@ def run_ranks(argv: List[str], device: str, ranks: int, folder: Path, say: Calla
             stderr=subprocess.DEVNULL,
             # Signals to our process group must not kill ranks in the middle of a step.
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=_start_launcher,
         )
         code = _watch(launcher, stop, folder, say)
     if code != 0:
         raise first_error(folder, code)
+
+
+def _start_launcher() -> None:
+    die_with_parent()
+    # A scheduler may signal every process of a job, and the launcher would end the ranks in the middle of a step. The
+    # watcher alone listens, and asks in a way that all ranks see at the same step. Ranks inherit this.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
 
 
 def _watch(launcher: subprocess.Popen, stop: StopRequest, folder: Path, say: Callable[[str], None]) -> int:

@@ -19,20 +19,27 @@ class History:
     """`history.jsonl` of a run: one JSON line an event, in order, without gaps or repeats over resumes.
 
     Args:
-        path: the file; lines after `iteration` are what a killed process wrote beyond its last checkpoint, and go.
-        iteration: steps done according to the checkpoint.
+        path: the file; what a killed process wrote beyond its last checkpoint goes.
+        start: the history up to the checkpoint, as `text` gave it then.
     """
 
-    def __init__(self, path: Path, iteration: int) -> None:
+    def __init__(self, path: Path, start: str = "") -> None:
         self.path = path
-        kept = [line for line in read_history(path) if line["iteration"] <= iteration] if path.exists() else []
-        files.write_text(path, "".join(_line(event) for event in kept))
+        files.write_text(path, start)
         self._handle = path.open("a", encoding="utf-8")
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Append one event and hand it to the operating system at once."""
-        self._handle.write(_line(event))
-        self._handle.flush()
+        try:
+            self._handle.write(_line(event))
+            self._handle.flush()
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
+
+    def text(self) -> str:
+        """All of it, for a checkpoint."""
+        return self.path.read_text(encoding="utf-8")
 
     def close(self) -> None:
         self._handle.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -17,14 +18,14 @@ import numpy as np
 import paddle
 
 from stdc import files, recipe
-from stdc.data.loader import Batch, batches
+from stdc.data.loader import Batch, WorkerLost, batches
 from stdc.engine import checkpoint, launch, weights
 from stdc.engine.checkpoint import Checkpoint
 from stdc.engine.optimizer import build_optimizer, optimizer_arrays, restore_optimizer
 from stdc.engine.records import History, Progress, ScalarLog, keep_pictures
 from stdc.engine.sampler import StepSampler, derived_seed
 from stdc.engine.schedule import learning_rate
-from stdc.errors import RunError, StoppedError
+from stdc.errors import InputError, RunError, StoppedError
 from stdc.nn.losses import LossSettings, segmentation_loss
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_backbone, load_segmentor, state_arrays
@@ -34,6 +35,10 @@ Arrays = Dict[str, np.ndarray]
 Say = Callable[[str], None]
 #: Evaluates the network in its present state; every rank calls it. Returns (mIoU, pictures by name).
 Evaluate = Callable[[paddle.nn.Layer], Tuple[float, Dict[str, np.ndarray]]]
+
+
+#: Signals to a whole job arrive within this time of each other.
+_SIGNAL_SPREAD_S = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +118,8 @@ class Trainer:
             convert_sync_batch_norm(self.model, portable=device_kind != "gpu")
         self.optimizer = build_optimizer(self.model, train_recipe)
         self.state = _LoopState()
+        self._history_start = ""
+        self._saved_iteration = 0
 
     def run(self) -> None:
         """Train from the newest valid checkpoint to the end.
@@ -128,7 +135,7 @@ class Trainer:
             stepping = paddle.DataParallel(self.model)
         history = scalars = None
         if self.rank == 0:
-            history = History(self.folder / "history.jsonl", self.state.iteration)
+            history = History(self.folder / "history.jsonl", self._history_start)
             scalars = ScalarLog(self.folder / "vdl" if self.settings.visualdl else None)
         try:
             with launch.StopRequest() as stop:
@@ -151,7 +158,15 @@ class Trainer:
         progress = Progress(iterations, self.recipe.global_batch)
         # Closed on every way out, so that no data worker is left working.
         with contextlib.closing(batches(self.dataset, keys, self.settings.workers)) as loaded:
-            self._loop(loaded, stepping, history, scalars, progress, stop)
+            try:
+                self._loop(loaded, stepping, history, scalars, progress, stop)
+            except WorkerLost:
+                # A scheduler may signal every process of a job; a worker dies of it. Ranks could not agree on a step.
+                time.sleep(_SIGNAL_SPREAD_S)
+                if stop.name is None or self.world_size > 1:
+                    raise
+                self._save(history)
+                raise self._stopped() from None
 
     def _loop(
         self,
@@ -174,14 +189,21 @@ class Trainer:
             progress.step(batch.wait_s)
             if self._due(self.settings.log_interval):
                 self._log(history, scalars, progress, rate)
-            if self.evaluate is not None and self._due(self.settings.evaluate_every):
+            saving = stopping or self._due(self.settings.save_interval)
+            evaluating = self.evaluate is not None and self._due(self.settings.evaluate_every)
+            if saving or evaluating:
+                self._check_weights(step)
+            if evaluating:
                 self._evaluate(history, scalars)
                 progress.restart()
-            if stopping or self._due(self.settings.save_interval):
-                self._save()
+            if saving:
+                self._save(history)
             if stopping:
-                done = f"iteration {self.state.iteration} of {self.recipe.iterations}"
-                raise StoppedError(f"stopped on request at {done}; the state is saved, start again to go on")
+                raise self._stopped()
+
+    def _stopped(self) -> StoppedError:
+        done = f"iteration {self.state.iteration} of {self.recipe.iterations}"
+        return StoppedError(f"stopped on request at {done}; the state is saved, start again to go on")
 
     def _step(
         self, stepping: paddle.nn.Layer, batch: Batch, rate: float, step: int, stop: launch.StopRequest
@@ -211,13 +233,23 @@ class Trainer:
         return self.state.iteration == self.recipe.iterations or (interval > 0 and self.state.iteration % interval == 0)
 
     def _check_finite(self, parts: Dict[str, float], step: int) -> None:
-        if math.isfinite(parts["loss"]):
-            return
+        if not all(math.isfinite(value) for value in parts.values()):
+            self._diverged(parts, step)
+
+    def _check_weights(self, step: int) -> None:
+        """A finite loss can still lead to weights that are not: they must not become the newest checkpoint."""
+        arrays = {**state_arrays(self.model), **optimizer_arrays(self.optimizer, self.model)}
+        bad = {name: math.nan for name, array in arrays.items() if not np.isfinite(array).all()}
+        if bad:
+            self._diverged(bad, step)
+
+    def _diverged(self, parts: Dict[str, float], step: int) -> None:
         frames = self._frames_of(step)
         if self.rank == 0:
             shown = {name: value if math.isfinite(value) else str(value) for name, value in parts.items()}
             files.write_json(self.folder / "diverged.json", {"iteration": step + 1, "frames": frames, "losses": shown})
-        culprits = ", ".join(f"{name} is {value}" for name, value in parts.items() if not math.isfinite(value))
+        bad = [f"{name} is {value}" for name, value in parts.items() if not math.isfinite(value)]
+        culprits = ", ".join(bad[:4]) + (", …" if len(bad) > 4 else "")
         raise RunError(
             f"training diverged at iteration {step + 1}: {culprits}. Nothing was saved since the last checkpoint in "
             f"{self.folder / 'checkpoints'}; the batch's frames are in {self.folder / 'diverged.json'} "
@@ -282,53 +314,69 @@ class Trainer:
         """Where the best weights of an iteration are kept."""
         return self.folder / "best" / f"{iteration:08d}.safetensors"
 
-    def _save(self) -> None:
-        if self.rank != 0:
-            # Batch norms are synchronized and gradients are summed, so every rank holds the same state.
+    def _save(self, history: Optional[History]) -> None:
+        if history is None:
+            # Not rank 0. Batch norms are synchronized and gradients are summed, so every rank holds the same state.
             return
         state = self.state
+        if state.iteration == self._saved_iteration:
+            return
         folder = self.folder / "checkpoints"
         saved = Checkpoint(
             iteration=state.iteration,
             model=state_arrays(self.model),
             optimizer=optimizer_arrays(self.optimizer, self.model),
             state={"sums": state.sums, "summed": state.summed, "best": state.best},
+            history=history.text(),
         )
         checkpoint.save(folder, saved, self.run_hash, self.settings.keep_checkpoint_max)
+        self._saved_iteration = state.iteration
         self._prune_best(folder)
 
     def _prune_best(self, folder: Path) -> None:
         """Keep the best weights that a kept checkpoint refers to."""
         used = set()
         for manifest in folder.glob("*/manifest.json"):
-            best = files.read_json(manifest)["state"]["best"]
-            if best:
-                used.add(self.best_path(best["iteration"]))
+            # A damaged checkpoint that has not been pruned yet refers to nothing.
+            with contextlib.suppress(InputError, KeyError, TypeError):
+                used.add(self.best_path(files.read_json(manifest)["state"]["best"]["iteration"]))
         for path in (self.folder / "best").glob("*.safetensors"):
             if path not in used:
                 path.unlink()
 
     def _resume(self) -> None:
         folder = self.folder / "checkpoints"
-        found = checkpoint.load_newest(folder, self.run_hash, self.say if self.rank == 0 else _silent)
+        report = self.say if self.rank == 0 else _silent
+        found = checkpoint.load_newest(folder, self.run_hash, report, self._check_best)
         if found is None:
             return
         load_segmentor(self.model, found.model, str(folder))
         restore_optimizer(self.optimizer, self.model, found.optimizer)
         saved = found.state
         self.state = _LoopState(found.iteration, dict(saved["sums"]), saved["summed"], saved["best"])
+        self._history_start = found.history
+        self._saved_iteration = found.iteration
         if self.rank == 0:
             done = "finished already" if found.iteration >= self.recipe.iterations else "resuming"
             self.say(f"{done}: checkpoint of iteration {found.iteration} in {folder}")
+
+    def _check_best(self, found: Checkpoint) -> None:
+        """Refuse a checkpoint whose best weights so far are gone or damaged: the run could not end as it would have."""
+        best = found.state["best"]
+        if best is None:
+            return
+        path = self.best_path(best["iteration"])
+        if not path.is_file() or files.sha256_file(path) != best["sha256"]:
+            raise InputError(f"{path}: the best weights so far are missing, or their SHA-256 differs")
 
     def result(self) -> Tuple[Arrays, Optional[Arrays]]:
         """(final weights, best weights or None where there was no evaluation)."""
         best = None
         if self.state.best is not None:
             path = self.best_path(self.state.best["iteration"])
+            if not path.is_file() or files.sha256_file(path) != self.state.best["sha256"]:
+                raise RunError(f"{path}: gone or changed while the run used it; start again")
             best = weights.read_safetensors(path)
-            if files.sha256_file(path) != self.state.best["sha256"]:
-                raise RunError(f"{path}: SHA-256 differs from the one recorded; delete {self.folder} and train again")
         return state_arrays(self.model), best
 
 

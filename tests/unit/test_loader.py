@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from stdc.data.loader import batches
+from stdc.data.loader import WorkerLost, batches
 from stdc.errors import InputError, InputErrors
 
 
@@ -52,7 +52,7 @@ def test_fault_in_a_worker_names_the_sample():
 
 
 def test_killed_worker_ends_the_work_with_a_reason():
-    with pytest.raises(RuntimeError, match="a data worker died"):
+    with pytest.raises(WorkerLost, match="a data worker died"):
         list(batches(Numbers("killed"), [[1], [13], [2]], 1))
 
 

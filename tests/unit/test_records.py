@@ -10,21 +10,23 @@ from stdc.engine.records import History, Progress, ScalarLog, duration, keep_pic
 
 def test_history_of_a_resumed_run_has_no_gap_and_no_repeat(tmp_path):
     path = tmp_path / "history.jsonl"
-    history = History(path, 0)
+    history = History(path)
     for iteration in (10, 20, 30):
         history.add({"iteration": iteration, "loss": iteration / 10})
+        if iteration == 20:
+            at_the_checkpoint = history.text()
     history.close()
     # Killed after iteration 30, in the middle of a line; the last checkpoint is of iteration 20.
     with path.open("a") as handle:
         handle.write('{"iteration": 40, "lo')
-    resumed = History(path, 20)
+    resumed = History(path, at_the_checkpoint)
     resumed.add({"iteration": 30, "loss": 3.0})
     resumed.close()
     assert [event["iteration"] for event in read_history(path)] == [10, 20, 30]
 
 
 def test_history_refuses_what_is_not_json(tmp_path):
-    history = History(tmp_path / "history.jsonl", 0)
+    history = History(tmp_path / "history.jsonl")
     with pytest.raises(ValueError, match="JSON"):
         history.add({"iteration": 1, "loss": float("nan")})
     history.close()
@@ -32,7 +34,7 @@ def test_history_refuses_what_is_not_json(tmp_path):
 
 def test_visualdl_of_a_finished_run_holds_scalars_and_pictures_once(tmp_path):
     run = tmp_path / "run"
-    history = History(run / "history.jsonl", 0) if run.mkdir() is None else None
+    history = History(run / "history.jsonl") if run.mkdir() is None else None
     for iteration in (1, 2):
         history.add({"iteration": iteration, "loss": 1.0 / iteration, "lr": 0.01})
     history.add({"iteration": 2, "miou": 0.25})
@@ -79,7 +81,7 @@ def test_durations_are_read_at_a_glance():
 
 
 def test_history_lines_are_sorted_json(tmp_path):
-    history = History(tmp_path / "h.jsonl", 0)
+    history = History(tmp_path / "h.jsonl")
     history.add({"lr": 0.1, "iteration": 1})
     history.close()
     assert (tmp_path / "h.jsonl").read_text() == json.dumps({"iteration": 1, "lr": 0.1}) + "\n"
