@@ -180,10 +180,10 @@ def test_a_cluster_that_refuses_a_job_is_quoted_once() -> None:
     attempt = (
         "Error in rule train:\n"
         "    message: SLURM sbatch failed: CPU count can not be satisfied\nsbatch: error: not available.\n"
-        "    jobid: 3\n    log: logs/train/a.log (check log file(s) for error details)\n"
+        "    jobid: 3\n    log: logs/train/a.log, /x/slurm_logs/28.log (check log file(s) for error details)\n"
     )
     (failure,) = session.failures(attempt * 3)
-    assert failure.exit_code is None
+    assert (failure.log, failure.exit_code) == ("logs/train/a.log", None)
     assert failure.message.splitlines() == [
         "SLURM sbatch failed: CPU count can not be satisfied",
         "sbatch: error: not available.",

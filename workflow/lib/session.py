@@ -65,7 +65,8 @@ def failures(text: str) -> List[Failure]:
     commands = re.findall(r"^CalledProcessError .*?returned non-zero exit status \d+", text, re.MULTILINE | re.DOTALL)
     found: Dict[str, Failure] = {}
     for block in re.split(r"^Error in rule ", text, flags=re.MULTILINE)[1:]:
-        log = re.search(r"^    log: (.+?)(?: \(check log file.*)?$", block, re.MULTILINE)
+        # On a cluster the scheduler's log follows after a comma; names of ours hold none.
+        log = re.search(r"^    log: (.+?)(?:, .*)?(?: \(check log file.*)?$", block, re.MULTILINE)
         if log is not None:
             path = log.group(1)
             codes = [int(command.rsplit(" ", 1)[1]) for command in commands if f"--log {path}" in command]
