@@ -17,7 +17,7 @@ from typing import Callable, List, Optional, TextIO
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from stdc.errors import StdcError
-from stdc.processes import die_with_parent
+from stdc.processes import die_with_parent, is_alive
 
 EXIT_FAULT = 1
 
@@ -65,9 +65,13 @@ def run(
 
     Use as `sys.exit(program.run(parser, main))`.
     """
-    if os.environ.get("STDC_DIE_WITH_PARENT") == "1":
-        # Set by the Snakefile: a job must not outlive a killed Snakemake. By hand, with nohup say, it may.
+    # Snakemake's pid, set by the Snakefile: a job must not outlive a killed Snakemake. By hand, with nohup say, it may.
+    guardian = os.environ.get("STDC_DIE_WITH_PARENT", "0")
+    if guardian.isdigit() and int(guardian) > 0:
         die_with_parent()
+        if not is_alive(int(guardian)):
+            # Killed before this process could ask for its end.
+            return EXIT_FAULT
     options = arguments.parse_args(argv)
     if options.log:
         path = Path(options.log)
