@@ -51,6 +51,13 @@ format: setup ## rewrite the sources in the house's format
 types: setup ## check the types of stdc/
 	@mypy stdc
 
+parity: setup ## compare with independent implementations side by side (installs the peers beside; 4 minutes)
+	@tests/parity/setup.sh
+	@$(TRAIN) tests/parity/run_parity.py $(ARGS)
+
+images: ## build the images cpu, cuda and corex (ARGS="--engine buildah" where there is no daemon)
+	@for image in cpu cuda corex; do docker/build.sh $(ARGS) $$image; done
+
 docs: setup ## write the table of keys in config/README.md anew from the schema
 	@$(WORKFLOW) workflow/lib/reference.py
 

@@ -1,0 +1,99 @@
+"""What a newcomer gets: the mini recipe from nothing, twice, in two places."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Tuple
+
+import pytest
+from programs import run_program
+from snakemake_runs import REPOSITORY, Workflow
+
+pytestmark = [pytest.mark.workflow, pytest.mark.timeout(600)]
+
+#: What must not depend on when and where it was made. Manifest and index stand for the dataset and the labels.
+EQUAL = [
+    "results/mini/seed0/model.pdparams",
+    "results/mini/seed0/best.pdparams",
+    "results/mini/seed0/metrics.json",
+    "results/mini/seed0/metrics_best.json",
+    "resources/*/manifest.json",
+    "resources/*/labels.json",
+    "resources/*/lists-*/train.txt",
+    "resources/*/lists-*/val.txt",
+    "resources/*/lists-*/test.txt",
+]
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> Tuple[Workflow, Workflow]:
+    """Two runs of the embedded default, each in a folder of its own."""
+    runs = []
+    for name in ("first", "second place"):
+        place = tmp_path_factory.mktemp("mini") / name
+        place.mkdir()
+        run = Workflow(REPOSITORY, place)
+        outcome = run.run(timeout_s=280)
+        assert outcome.jobs()["train"] == 1
+        runs.append(run)
+    return runs[0], runs[1]
+
+
+def test_two_runs_from_nothing_give_the_same_bytes(twice: Tuple[Workflow, Workflow]) -> None:
+    first, second = twice
+    for pattern in EQUAL:
+        (one,) = first.place.glob(pattern)
+        other = second.place / one.relative_to(first.place)
+        assert one.read_bytes() == other.read_bytes(), pattern
+
+
+def test_histories_differ_in_timings_only(twice: Tuple[Workflow, Workflow]) -> None:
+    def events(run: Workflow) -> list:
+        lines = (run.place / "results/mini/seed0/history.jsonl").read_text(encoding="utf-8").splitlines()
+        timings = ("images_per_s", "reader_wait_share")
+        return [{key: value for key, value in json.loads(line).items() if key not in timings} for line in lines]
+
+    assert events(twice[0]) == events(twice[1])
+
+
+def test_there_is_a_report_and_a_verdict(twice: Tuple[Workflow, Workflow]) -> None:
+    results = twice[0].place / "results" / "mini"
+    json.loads((results / "verdict.json").read_text(encoding="utf-8"))
+    assert "<html" in (results / "report.html").read_text(encoding="utf-8")[:2000]
+
+
+def test_the_second_time_there_is_nothing_to_do(twice: Tuple[Workflow, Workflow]) -> None:
+    assert twice[0].run().jobs() == {}
+
+
+def test_it_visibly_learns(twice: Tuple[Workflow, Workflow], tmp_path: Path) -> None:
+    """At least three times the mIoU of the same network before training."""
+    place = twice[0].place
+    weights = tmp_path / "untrained.pdparams"
+    make = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import paddle; paddle.seed(0)\n"
+        "from stdc.engine.weights import write_pdparams\n"
+        "from stdc.nn.segmentor import build_segmentor\n"
+        "from stdc.nn.state import state_arrays\n"
+        "write_pdparams(sys.argv[2], state_arrays(build_segmentor('stdc1')))\n"
+    )
+    subprocess.run([sys.executable, "-c", make, str(REPOSITORY), str(weights)], check=True, timeout=60)
+    (manifest,) = place.glob("resources/*/manifest.json")
+    result = run_program(
+        "evaluate",
+        *("--config", place / "results/mini/config/evaluate.json"),
+        *("--weights", weights),
+        *("--dataset", manifest.parent / "dataset"),
+        *("--labels", manifest.parent / "labels"),
+        *("--list", next(manifest.parent.glob("lists-*/val.txt"))),
+        *("--manifest", manifest),
+        *("--output", tmp_path / "metrics.json"),
+    )
+    assert result.returncode == 0, result.stderr
+    untrained = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))["miou"]
+    trained = json.loads((place / "results/mini/seed0/metrics.json").read_text(encoding="utf-8"))["miou"]
+    assert trained >= 3 * untrained, (trained, untrained)
