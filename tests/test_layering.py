@@ -214,12 +214,14 @@ def test_code_inputs_name_what_python_really_loads(tmp_path: Path) -> None:
         declared = set(code_inputs.code_of(REPOSITORY, program))
         script = REPOSITORY / "workflow" / "scripts" / f"{program}.py"
         watch = (
-            "import runpy, sys; sys.argv = [{0!r}, '--help']; sys.path.insert(0, {1!r})\n"
-            "try: runpy.run_path({0!r}, run_name='__main__')\n"
+            "import runpy, sys; sys.argv[1:] = ['--help']; sys.path.insert(0, sys.argv[0].rpartition('/')[0])\n"
+            "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
             "except SystemExit: pass\n"
             "print('\\n'.join(str(m.__file__) for m in list(sys.modules.values()) if getattr(m, '__file__', None)))"
-        ).format(str(script), str(script.parent))
-        loaded = subprocess.run([sys.executable, "-c", watch], capture_output=True, text=True, check=True, cwd=tmp_path)
+        )
+        # As `python script --help`, but with a look at what was loaded.
+        command = [sys.executable, "-c", f"import sys; sys.argv[:] = sys.argv[1:]\n{watch}", str(script)]
+        loaded = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
         files = {Path(line) for line in loaded.stdout.splitlines() if line.startswith(str(REPOSITORY))}
         ours = {name_of(file) for file in files if not name_of(file).startswith(".venv")}
         assert ours - declared == set()

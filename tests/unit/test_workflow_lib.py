@@ -229,7 +229,9 @@ def test_code_inputs_follow_imports_through_functions_and_packages(tmp_path: Pat
         "stdc/a/__init__.py": "from . import b\n",
         "stdc/a/b.py": "from ..c import x\nimport numpy\n",
         "stdc/a/thing.py": "",
-        "stdc/c.py": "import stdc.a\n",
+        "stdc/c.py": "import stdc.a\nTABLE = 'table.yaml'\nOTHER = 'there is no other.yaml'\n",
+        "stdc/table.yaml": "",
+        "stdc/a/table.yaml": "",
         "stdc/unused.py": "",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -240,6 +242,7 @@ def test_code_inputs_follow_imports_through_functions_and_packages(tmp_path: Pat
         "stdc/a/b.py",
         "stdc/a/thing.py",
         "stdc/c.py",
+        "stdc/table.yaml",
         "workflow/scripts/go.py",
         "workflow/scripts/program.py",
     ]

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from pathlib import Path
 from typing import List, Set
 
-#: Files that the code opens instead of importing them, by the module that does so.
-DATA_FILES = {
-    "stdc/verdict.py": ["stdc/reference.yaml"],
-    "stdc/report/__init__.py": ["stdc/report/*.html", "stdc/report/*.css", "stdc/report/*.js"],
-}
+_DATA_FILE = re.compile(r"[\w-]+(\.[\w-]+)*\.(yaml|json|html|css|js|csv|txt|svg)")
 
 
 def code_of(root: Path, program: str) -> List[str]:
-    """The program and every file of this repository that it imports, directly or not; sorted, relative to `root`.
+    """The program, every file of this repository that it imports, and the files beside them that they name.
 
-    Imports inside functions count too.
+    Imports inside functions count too. Sorted, relative to `root`.
     """
     waiting = [f"workflow/scripts/{program}.py"]
     files: Set[str] = set()
@@ -29,17 +26,14 @@ def code_of(root: Path, program: str) -> List[str]:
         if file not in files:
             files.add(file)
             waiting.extend(_imports(root, file))
-    for module, patterns in DATA_FILES.items():
-        if module in files:
-            files.update(str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern))
     return sorted(files)
 
 
 @functools.lru_cache(maxsize=None)
 def _imports(root: Path, file: str) -> List[str]:
-    """Files of this repository that `file` imports itself, with the packages they lie in."""
+    """Files of this repository that `file` imports or names itself, with the packages they lie in."""
     path = root / file
-    if not path.is_file():
+    if path.suffix != ".py" or not path.is_file():
         return []
     found: Set[str] = set()
     for node in ast.walk(ast.parse(path.read_bytes(), filename=file)):
@@ -54,6 +48,11 @@ def _imports(root: Path, file: str) -> List[str]:
             found.update(_files(root, base))
             for alias in node.names:
                 found.update(_files(root, f"{base}.{alias.name}"))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _DATA_FILE.fullmatch(node.value):
+            # Opened, not imported: a table, a template.
+            beside = Path(file).with_name(node.value)
+            if (root / beside).is_file():
+                found.add(str(beside))
     return sorted(found)
 
 
