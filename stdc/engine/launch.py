@@ -1,4 +1,4 @@
-"""Starting ranks: the only place, besides pools of data workers, that starts processes.
+"""Starting ranks and asking tools: the only place, besides pools of data workers, that starts processes.
 
 One device: the trainer runs in the program's own process. More: this process becomes the watcher of
 ``paddle.distributed.launch``, which starts one rank a device. The watcher turns a signal into a request file that all
@@ -13,9 +13,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from stdc import files
 from stdc.errors import InputError, RunError, StdcError, StoppedError
@@ -222,3 +223,42 @@ def _rank_environment(device: str, folder: Path) -> Dict[str, str]:
     environment[_WATCHER] = str(os.getpid())
     environment[_FOLDER] = str(folder.resolve())
     return environment
+
+
+class Answer(NamedTuple):
+    """What a command said. `code` is None where it did not end in time, 127 where there is no such command."""
+
+    code: Optional[int]
+    output: str
+
+
+def ask(command: Sequence[str], limit_s: float, environment: Optional[Mapping[str, str]] = None) -> Answer:
+    """Run a short command and collect what it prints; nothing that it started outlives the limit.
+
+    Args:
+        command: program and arguments.
+        limit_s: seconds after which it is killed with its process group.
+        environment: variables to add to this process's own.
+    """
+    with tempfile.TemporaryFile() as output:
+        # A file, not a pipe: a grandchild that lives on would keep a pipe open, and this process waiting.
+        try:
+            process = subprocess.Popen(
+                list(command),
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        except OSError as error:
+            return Answer(127, f"{command[0]}: {error.strerror}")
+        code: Optional[int] = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = process.wait(limit_s)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        output.seek(0)
+        return Answer(code, output.read().decode("utf-8", "replace"))
