@@ -1,7 +1,6 @@
 """Parameters and multiply-accumulates, counted from the network that is trained.
 
-One multiply-accumulate (MAC) of a convolution is one multiplication and one addition; the papers call it a FLOP. Batch
-norm, pooling, activation and resizing are not counted, as is usual.
+One multiply-accumulate (MAC) of a convolution is one multiplication and one addition; the papers call it a FLOP.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import paddle
 from paddle import nn
 
 from stdc.nn.backbone import CHANNELS, STDCNet
-from stdc.nn.segmentor import Segmentor, build_segmentor
+from stdc.nn.blocks import BackboneConv, DecoderConv
 
 #: Input that is really sent through: small, but no feature map shrinks to one pixel, which only global pooling makes.
 _PROBE = (64, 128)
@@ -23,102 +22,97 @@ _IMAGENET_CLASSES = 1000
 
 
 class Count(NamedTuple):
-    """Attributes:
-    learned: parameters that training changes.
-    stored: those and the running statistics of batch norm, as they stand in a weights file.
-    macs: multiply-accumulates of all convolutions for one image.
+    """What one image costs in evaluation; only layers that run are counted.
+
+    Attributes:
+        learned: parameters that training changes.
+        stored: those and the running statistics of batch norm, as they stand in a weights file.
+        macs: multiply-accumulates of all convolutions.
+        operations: those, and two a value of batch norm, one a value of ReLU, one a value that is pooled. The paper's
+            figures for its ImageNet networks contain all of these.
     """
 
     learned: int
     stored: int
     macs: int
+    operations: int
 
 
-def count_inference(model: Segmentor, height: int, width: int) -> Count:
-    """What one image of (height, width) costs in evaluation, heads that only training uses left out.
+class Published(NamedTuple):
+    """Figures of the paper for an ImageNet network; the operations also stand in the names of its weight files."""
+
+    parameters_millions: float
+    megaflops: int
+
+
+PUBLISHED: Dict[str, Published] = {"stdc1": Published(8.44, 813), "stdc2": Published(12.47, 1446)}
+
+
+def count_run(model: nn.Layer, height: int, width: int) -> Count:
+    """What one image of (height, width) costs in a segmentor or a backbone.
+
+    The heads that only training uses are not run and so not counted.
 
     Raises:
         ValueError: a side is not a multiple of 32.
     """
-    return _count_run(model, height, width)
-
-
-def count_backbone(model: STDCNet, height: int, width: int) -> Count:
-    """What one image costs in the backbone alone.
-
-    Raises:
-        ValueError: a side is not a multiple of 32.
-    """
-    return _count_run(model, height, width)
-
-
-def count_classifier(name: str, side: int = 224) -> Count:
-    """The ImageNet network of the paper's table: the backbone and the classifier that segmentation drops.
-
-    The classifier is the authors': convolution 1x1 to 1024 with batch norm, average pooling, two linear layers without
-    bias (1024 to 1024, 1024 to 1000).
-    """
-    backbone = count_backbone(STDCNet(name), side, side)
-    channels = CHANNELS[-1]
-    weights = 2 * channels * channels + channels * _IMAGENET_CLASSES
-    return Count(
-        learned=backbone.learned + weights + 2 * channels,
-        stored=backbone.stored + weights + 4 * channels,
-        macs=backbone.macs + weights - channels * channels + (side // 32) ** 2 * channels * channels,
-    )
-
-
-def count_file(model: nn.Layer) -> Tuple[int, int]:
-    """(learned, stored) numbers of every layer, run or not."""
-    return _numbers(model.sublayers(include_self=True))
-
-
-def model_table(size: Tuple[int, int] = (512, 1024)) -> List[Dict[str, Any]]:
-    """A row a network: its counts beside the published ones; sources in `docs/fidelity.md`."""
-    rows: List[Dict[str, Any]] = []
-    published = {"stdc1": (8.44, 813), "stdc2": (12.47, 1446)}
-    for name in ("stdc1", "stdc2"):
-        model = build_segmentor(name)
-        whole = build_segmentor(name, unused_heads=True)
-        rows.append(
-            {
-                "name": name,
-                "classifier": count_classifier(name),
-                "classifier_published": published[name],
-                "backbone": count_backbone(model.cp.backbone, *size),
-                "inference": count_inference(model, *size),
-                "training": count_file(model),
-                "file": count_file(whole),
-            }
-        )
-    return rows
-
-
-def _count_run(model: nn.Layer, height: int, width: int) -> Count:
     if height % 32 or width % 32 or min(height, width) < 32:
         raise ValueError(f"size {height}x{width}: multiples of 32 are needed to scale the count")
     scale = height * width / (_PROBE[0] * _PROBE[1])
     run: List[nn.Layer] = []
     macs: List[float] = []
+    others: List[float] = []
 
-    def note(layer: nn.Layer, _: Any, output: paddle.Tensor) -> None:
+    def note(layer: nn.Layer, inputs: Any, output: paddle.Tensor) -> None:
         run.append(layer)
+        if not isinstance(layer, (nn.Conv2D, nn.BatchNorm2D, BackboneConv, DecoderConv, nn.AvgPool2D)):
+            return
+        factor = scale if output.shape[2] * output.shape[3] > 1 else 1.0
         if isinstance(layer, nn.Conv2D):
-            pixels = int(output.shape[2]) * int(output.shape[3])
-            weights = _size(layer.weight)
-            macs.append(weights * pixels * (scale if pixels > 1 else 1.0))
+            macs.append(_size(layer.weight) * output.shape[2] * output.shape[3] * factor)
+        elif isinstance(layer, nn.BatchNorm2D):
+            others.append(2 * _size(output) * factor)
+        elif isinstance(layer, nn.AvgPool2D):
+            others.append(_size(inputs[0]) * factor)
+        else:
+            # The last step of these blocks is ReLU, which is no layer here.
+            others.append(_size(output) * factor)
 
     with _hooked(model, note), paddle.no_grad():
         model(paddle.zeros([1, 3, *_PROBE]))
     learned, stored = _numbers(run)
-    return Count(learned, stored, round(sum(macs)))
+    return Count(learned, stored, round(sum(macs)), round(sum(macs) + sum(others)))
+
+
+def count_classifier(name: str, side: int = 224) -> Count:
+    """The ImageNet network of the paper: the backbone, and the classifier that segmentation drops.
+
+    The classifier is the authors': convolution 1x1 to 1024 channels with batch norm and ReLU, average pooling, two
+    linear layers without bias (1024 to 1024 with ReLU, 1024 to 1000).
+    """
+    backbone = count_run(STDCNet(name), side, side)
+    channels, pixels = CHANNELS[-1], (side // 32) ** 2
+    linear = channels * channels + channels * _IMAGENET_CLASSES
+    macs = channels * channels * pixels + linear
+    # Batch norm twice, ReLU and pooling once a value, and the ReLU between the linear layers.
+    others = 4 * channels * pixels + channels
+    return Count(
+        learned=backbone.learned + channels * channels + linear + 2 * channels,
+        stored=backbone.stored + channels * channels + linear + 4 * channels,
+        macs=backbone.macs + macs,
+        operations=backbone.operations + macs + others,
+    )
+
+
+def count_layers(model: nn.Layer) -> Tuple[int, int]:
+    """(learned, stored) numbers of every layer, run or not."""
+    return _numbers(model.sublayers(include_self=True))
 
 
 @contextlib.contextmanager
 def _hooked(model: nn.Layer, note: Any) -> Iterator[None]:
     training = model.training
-    leaves = [layer for layer in model.sublayers() if not layer.sublayers()]
-    hooks = [layer.register_forward_post_hook(note) for layer in leaves]
+    hooks = [layer.register_forward_post_hook(note) for layer in model.sublayers()]
     model.eval()
     try:
         yield

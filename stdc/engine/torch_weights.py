@@ -13,7 +13,7 @@ import re
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, ClassVar, Dict, Mapping, NamedTuple, Set, Tuple
+from typing import Any, BinaryIO, Callable, ClassVar, Dict, Mapping, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
@@ -51,6 +51,7 @@ _HEAD_NAMES = {"conv_out16": "conv_out8", "conv_out32": "conv_out16"}
 
 #: In the authors' network a second name for the same stages, and the ImageNet classifier behind them.
 _BACKBONE_EXTRAS = re.compile(r"(x2|x4|x8|x16|x32|conv_last|fc|bn|linear)\.")
+_FEATURE = re.compile(r"(?:cp\.backbone\.)?features\.(\d+)\.")
 _NORM_NAMES = {"weight": "weight", "bias": "bias", "running_mean": "_mean", "running_var": "_variance"}
 _BACKBONE = "cp.backbone."
 
@@ -135,6 +136,12 @@ def convert(arrays: Mapping[str, np.ndarray], inplace_abn: bool = True) -> Array
     if any(key.startswith(_BACKBONE) for key in arrays):
         return convert_segmentor(arrays, inplace_abn)
     return convert_backbone(arrays)
+
+
+def backbone_name(arrays: Mapping[str, np.ndarray]) -> Optional[str]:
+    """ "stdc1" or "stdc2", by the number of modules in converted weights; None for another network."""
+    indices = [int(found.group(1)) for found in map(_FEATURE.match, arrays) if found]
+    return {7: "stdc1", 13: "stdc2"}.get(max(indices, default=-1))
 
 
 def _decoder_layer(layer: str, norms: Set[str]) -> str:

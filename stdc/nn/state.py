@@ -10,13 +10,16 @@ from typing import Dict, List, Mapping
 import numpy as np
 from paddle import nn
 
-from stdc.errors import InputError, InputErrors
+from stdc.errors import InputError
 from stdc.nn.segmentor import UNUSED_HEADS, SegmentationHead, Segmentor, is_unused_head_key
 
 Arrays = Mapping[str, np.ndarray]
 
 #: Where the backbone sits inside the segmentor.
 BACKBONE_PREFIX = "cp.backbone."
+
+#: Problems that a message names; the rest is counted.
+_SHOWN = 3
 
 #: The ImageNet classifier behind the backbone, in published backbone weights; segmentation has no use for it.
 CLASSIFIER_PREFIXES = ("conv_last.", "fc.", "bn.", "linear.")
@@ -37,7 +40,7 @@ def load_segmentor(model: Segmentor, arrays: Arrays, source: str) -> List[str]:
     Returns:
         The names left out, sorted.
     Raises:
-        InputErrors: a parameter is missing, unknown or of another shape.
+        InputError: a parameter is missing, unknown or of another shape.
     """
     wanted = model.state_dict()
     ignored = sorted(key for key in arrays if key not in wanted and is_unused_head_key(key))
@@ -51,7 +54,7 @@ def load_backbone(model: Segmentor, arrays: Arrays, source: str) -> List[str]:
     Returns:
         The names left out, sorted: an ImageNet classifier, or the rest of a segmentor.
     Raises:
-        InputErrors: a parameter of the backbone is missing, unknown or of another shape.
+        InputError: a parameter of the backbone is missing, unknown or of another shape.
     """
     if any(key.startswith(BACKBONE_PREFIX) for key in arrays):
         used = {key[len(BACKBONE_PREFIX) :]: value for key, value in arrays.items() if key.startswith(BACKBONE_PREFIX)}
@@ -90,9 +93,9 @@ def _fill(model: nn.Layer, arrays: Arrays, source: str) -> None:
         if name in arrays and tuple(arrays[name].shape) != shape:
             problems.append(f"{name}: shape {tuple(arrays[name].shape)}, expected {shape}")
     if problems:
-        raise InputErrors(
-            f"{source}: {len(problems)} parameters do not fit this network of {len(wanted)}; "
-            "is model.backbone the one that these weights were trained with?",
-            problems,
+        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise InputError(
+            f"{source}: does not fit this network of {len(wanted)} parameters: {'; '.join(problems[:_SHOWN])}{more}. "
+            "Is model.backbone the one that these weights were trained with?"
         )
     model.set_state_dict({name: np.asarray(arrays[name], dtype=dtype) for name, (_, dtype) in wanted.items()})

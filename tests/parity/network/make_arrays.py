@@ -45,6 +45,7 @@ def network(backbone: str) -> Dict[str, np.ndarray]:
     made: Dict[str, np.ndarray] = {}
     paddle.seed(20)
     fresh = peer.build(backbone).state_dict()
+    made["shapes"] = np.array([" ".join(map(str, [name, *tensor.shape])) for name, tensor in fresh.items()])
     made["initial"] = np.stack([seeded.digest(name, fresh[name].numpy(), 4) for name in sorted(fresh)])
     model = seeded_peer(backbone)
     model.eval()

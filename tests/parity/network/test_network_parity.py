@@ -69,6 +69,13 @@ def difference(digest: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
+def test_names_order_and_shapes_are_those_of_paddleseg(backbone: str, stored: Dict[str, np.ndarray]) -> None:
+    state = build_segmentor(backbone, unused_heads=True).state_dict()
+    ours = [" ".join(map(str, [name, *tensor.shape])) for name, tensor in state.items()]
+    assert ours == list(stored[f"{backbone}/shapes"])
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_same_seed_gives_the_initial_weights_of_paddleseg(backbone: str, stored: Dict[str, np.ndarray]) -> None:
     paddle.seed(20)
     fresh = state_arrays(build_segmentor(backbone, unused_heads=True))
