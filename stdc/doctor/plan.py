@@ -1,0 +1,186 @@
+"""What a run will ask of the machine, read from its configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+
+from stdc import recipe
+from stdc.errors import InputError
+
+Size = Tuple[int, int]
+
+#: Numbers in a weights file, `stdc.engine.count.count_file` with the unused heads; held by a test.
+PARAMETERS = {"stdc1": 8_938_589, "stdc2": 12_975_197}
+_BYTES_A_NUMBER = 4
+#: Cityscapes' own.
+_DEFAULT_SIZE: Size = (1024, 2048)
+#: Train id rasters are large areas of one value; a tenth of this is usual.
+_LABEL_BYTES_A_PIXEL = 0.1
+_IMAGE_BYTES_A_PIXEL = 3.0
+#: Report, records, logs.
+_PAGES_BYTES = 50_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the run will ask for. Sizes are (height, width) in pixels.
+
+    Attributes:
+        device, devices, threads, workers: kind and number of devices, CPU threads a process, data workers a device.
+        backbone: "stdc1" or "stdc2".
+        device_batch: images a device sees a step.
+        crop: of a training image.
+        eval_size: of a validation image.
+        scale: the largest factor that evaluation resizes images by.
+        flip: whether evaluation mirrors images.
+        keep: checkpoints kept.
+        seeds: trainings.
+        dataset: the user's folder; None: generated.
+        data_bytes: what extraction, generation and label conversion will write.
+        folder: working directory of the run.
+    """
+
+    device: str
+    devices: int
+    threads: int
+    workers: int
+    backbone: str
+    device_batch: int
+    crop: Size
+    eval_size: Size
+    scale: float
+    flip: bool
+    keep: int
+    seeds: int
+    dataset: Optional[str]
+    data_bytes: int
+    folder: str
+
+    def weights_bytes(self) -> int:
+        """Of one weights file."""
+        return PARAMETERS[self.backbone] * _BYTES_A_NUMBER
+
+    def disk_needs(self) -> Dict[str, int]:
+        """Bytes that the run will have written at its largest, by what for."""
+        weights = self.weights_bytes()
+        return {
+            "dataset and labels": self.data_bytes,
+            # Weights and momentum; the best weights; one more while the oldest is not deleted yet.
+            "checkpoints": self.seeds * ((self.keep + 1) * 2 * weights + weights),
+            "results": self.seeds * 2 * weights + _PAGES_BYTES,
+        }
+
+    def batches_in_flight_bytes(self) -> int:
+        """Main memory of the samples that all data workers have ready or in hand: float32 image and 8-bit label."""
+        ahead = 2
+        pixels = self.crop[0] * self.crop[1]
+        return self.devices * max(self.workers, 1) * ahead * self.device_batch * pixels * (3 * _BYTES_A_NUMBER + 1)
+
+
+def make_plan(
+    config: Mapping[str, Any],
+    device: str,
+    devices: int,
+    threads: int,
+    workers: int,
+    dataset: Optional[str],
+    folder: str,
+    eval_size: Optional[Size] = None,
+) -> Plan:
+    """The plan of a configuration on given hardware.
+
+    Args:
+        config: sections `model`, `train`, `evaluate`, and, where there are any, `seeds` and `synthetic`.
+        dataset: overrides the configuration's own.
+        eval_size: overrides what the dataset shows.
+    Raises:
+        InputError: a section or key is missing or wrong; the batch cannot be divided over the devices.
+    """
+    for section in ("model", "train", "evaluate"):
+        if not isinstance(config.get(section), Mapping):
+            raise InputError(f"configuration: section {section!r} is missing; give a recipe of config/")
+    backbone = config["model"].get("backbone")
+    if backbone not in PARAMETERS:
+        raise InputError(f"model.backbone: {backbone!r} is not one of {', '.join(sorted(PARAMETERS))}")
+    trained = recipe.resolve(config["train"])
+    protocols = config["evaluate"].get("protocols") or [{}]
+    dataset = dataset or config.get("dataset")
+    synthetic = config.get("synthetic") or {}
+    size, data_bytes = _generated(synthetic) if dataset is None else _on_disk(Path(dataset))
+    return Plan(
+        device=device,
+        devices=devices,
+        threads=threads,
+        workers=workers,
+        backbone=backbone,
+        device_batch=recipe.per_device_batch(trained, devices),
+        crop=(trained.crop_height, trained.crop_width),
+        eval_size=eval_size or size,
+        scale=max(float(scale) for protocol in protocols for scale in protocol.get("scales") or [1.0]),
+        flip=any(protocol.get("flip") for protocol in protocols),
+        keep=int(config["train"].get("keep_checkpoint_max") or 1),
+        seeds=len(config.get("seeds") or [0]),
+        dataset=dataset,
+        data_bytes=data_bytes,
+        folder=folder,
+    )
+
+
+def as_dict(plan: Plan) -> Dict[str, Any]:
+    """Plain values, for the processes that try things out."""
+    return dataclasses.asdict(plan)
+
+
+def from_dict(values: Mapping[str, Any]) -> Plan:
+    """The reverse of `as_dict`."""
+    return Plan(**dict(values, crop=tuple(values["crop"]), eval_size=tuple(values["eval_size"])))
+
+
+def _generated(synthetic: Mapping[str, Any]) -> Tuple[Size, int]:
+    if not {"height", "width"} <= set(synthetic):
+        return _DEFAULT_SIZE, 0
+    size = int(synthetic["height"]), int(synthetic["width"])
+    frames = sum(int(synthetic.get(split) or 0) for split in ("train", "val", "test"))
+    return size, int(frames * size[0] * size[1] * (_IMAGE_BYTES_A_PIXEL + 3 * _LABEL_BYTES_A_PIXEL))
+
+
+def _on_disk(root: Path) -> Tuple[Size, int]:
+    """Size of the first validation image, and what will be written for this dataset.
+
+    Raises:
+        InputError: no such folder.
+    """
+    if not root.is_dir():
+        raise InputError(f"dataset: {root}: no such folder; in a container, is it mounted (-v {root}:/data:ro)?")
+    size, frames = _DEFAULT_SIZE, 0
+    for image in _images(root):
+        if frames == 0:
+            size = _png_size(image) or size
+        frames += 1
+    labels = int(frames * size[0] * size[1] * _LABEL_BYTES_A_PIXEL)
+    # PNG in a zip does not shrink: unpacked it takes as much again.
+    archives = sum(path.stat().st_size for path in root.glob("*.zip")) if frames == 0 else 0
+    return size, labels + archives
+
+
+def _images(root: Path) -> Iterator[Path]:
+    for tree in (root / "leftImg8bit", root / "leftImg8bit_trainvaltest" / "leftImg8bit"):
+        for split in ("val", "train", "test"):
+            yield from tree.glob(f"{split}/*/*_leftImg8bit.png")
+
+
+def _png_size(path: Path) -> Optional[Size]:
+    """(height, width) from the header; None where there is none."""
+    with path.open("rb") as handle:
+        head = handle.read(24)
+    if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n":
+        return None
+    return int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big")
+
+
+def default_device(config: Mapping[str, Any]) -> str:
+    """STDC_DEVICE, which the images set, else the configuration's, else the CPU."""
+    return os.environ.get("STDC_DEVICE") or str((config.get("hardware") or {}).get("device") or "cpu")

@@ -1,0 +1,276 @@
+"""Trials that may crash, hang or run out of memory; each runs in a process of its own and leaves its answer in a file.
+
+The answer is written again after each step, so that what was learned before a crash is kept.
+"""
+
+from __future__ import annotations
+
+import importlib
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from stdc import files
+from stdc.doctor import checks
+from stdc.doctor.plan import Plan
+from stdc.engine import device, launch
+
+#: Two images are enough to see that the path from file to figure works, and small ones to see it fast.
+_TRIAL_SIZE = (256, 512)
+#: A training step of more pixels takes too long on the CPU.
+_CPU_STEP_PIXELS = 1 << 20
+#: Peak of an evaluation on the CPU, bytes a pixel; measured 370 with both networks.
+CPU_BYTES_A_PIXEL = 500
+
+Write = Callable[[Dict[str, Any]], None]
+
+
+def run(name: str, plan: Plan, answer: Path, argv: List[str]) -> None:
+    """Run one probe: "imports", "network" or "ranks".
+
+    Args:
+        answer: gets the answer as JSON.
+        argv: program and arguments that start the same probe; ranks are started with them.
+    """
+    if name == "imports":
+        files.write_json(answer, _imports(plan))
+    elif name == "network":
+        _network(plan, lambda values: files.write_json(answer, values))
+    elif name == "ranks":
+        _ranks(plan, answer, argv)
+    else:
+        raise ValueError(f"no probe {name!r}")
+
+
+def _imports(plan: Plan) -> Dict[str, Any]:
+    """Versions of all packages, and what Paddle sees."""
+    packages: Dict[str, Dict[str, str]] = {}
+    for name in checks.package_names():
+        try:
+            module = importlib.import_module(name)
+            packages[name] = {"version": str(getattr(module, "__version__", "present"))}
+        except Exception as error:
+            # Broken binaries raise all kinds of errors, not only ImportError.
+            packages[name] = {"error": _one_line(error)}
+    found: Dict[str, Any] = {"packages": packages, "paddle": {}, "visible": None}
+    try:
+        device.prepare(plan.device, plan.threads)
+        import paddle
+
+        cuda = str(paddle.version.cuda()) if paddle.is_compiled_with_cuda() else None
+        ask_types: Callable[[], List[str]] = getattr(paddle.device, "get_all_custom_device_type", list)
+        custom = ask_types() or []
+        found["paddle"] = {"version": paddle.__version__, "cuda": cuda, "custom": sorted(custom)}
+        found["visible"] = device.count(plan.device)
+    except Exception as error:
+        if "version" not in found["paddle"]:
+            found["paddle"] = {"error": _one_line(error)}
+    return found
+
+
+def _network(plan: Plan, write: Write) -> None:
+    """Evaluation of two images, then the run's own sizes: evaluation, training step."""
+    device.prepare(plan.device, plan.threads)
+    import paddle
+
+    from stdc.nn.segmentor import build_segmentor
+
+    device.select(plan.device)
+    paddle.seed(0)
+    answer: Dict[str, Any] = {}
+    model = build_segmentor(plan.backbone)
+    answer["evaluation"] = _evaluate_two(model, plan)
+    write(answer)
+    answer["memory"] = _measure(plan, lambda: _evaluate_once(model, plan), _evaluation_too_large(plan))
+    answer["memory"]["what"] = _evaluation_text(plan)
+    write(answer)
+    pixels = plan.device_batch * plan.crop[0] * plan.crop[1]
+    too_slow = ""
+    if plan.device == "cpu" and pixels > _CPU_STEP_PIXELS:
+        too_slow = f"{plan.device_batch} crops of {_size_text(plan.crop)} take minutes on the CPU"
+    answer["step"] = _measure(plan, lambda: _train_once(model, plan), too_slow)
+    answer["step"]["what"] = f"step of {plan.device_batch} crops of {_size_text(plan.crop)}"
+    write(answer)
+
+
+def _evaluate_two(model: Any, plan: Plan) -> Dict[str, Any]:
+    """From two files to a confusion matrix; beside a device's logits those of the CPU."""
+    import cv2
+    import numpy as np
+    import paddle
+
+    from stdc.data.dataset import Entry, EvalDataset
+    from stdc.engine.evaluate import evaluate
+    from stdc.engine.predict import Protocol
+
+    height, width = (min(length, trial) for length, trial in zip(plan.eval_size, _TRIAL_SIZE))
+    generator = np.random.RandomState(0)
+    with tempfile.TemporaryDirectory() as name:
+        entries = []
+        for index in range(2):
+            image, label = Path(name) / f"{index}.png", Path(name) / f"{index}_label.png"
+            cv2.imwrite(str(image), generator.randint(0, 256, (height, width, 3), np.uint8))
+            cv2.imwrite(str(label), generator.randint(0, 19, (height, width), np.uint8))
+            entries.append(Entry(f"{index}", image, label))
+        dataset = EvalDataset(entries, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        started = time.monotonic()
+        (counts,) = evaluate(model, dataset, [Protocol("trial", (1.0,), False)])
+        seconds = time.monotonic() - started
+        pixels = dataset[0][0]
+    model.eval()
+    logits = _logits(model, pixels)
+    difference = None
+    if plan.device != "cpu":
+        arrays = {key: value.numpy() for key, value in model.state_dict().items()}
+        paddle.set_device("cpu")
+        from stdc.nn.segmentor import build_segmentor
+
+        twin = build_segmentor(plan.backbone)
+        twin.set_state_dict(arrays)
+        twin.eval()
+        difference = float(np.abs(_logits(twin, pixels) - logits).max())
+        device.select(plan.device)
+    return {
+        "pixels": int(counts.confusion.sum()),
+        "expected": 2 * height * width,
+        "finite": bool(np.isfinite(logits).all()),
+        "difference": difference if difference is None or np.isfinite(difference) else sys.float_info.max,
+        "seconds": seconds,
+    }
+
+
+def _logits(model: Any, pixels: Any) -> Any:
+    import paddle
+
+    with paddle.no_grad():
+        return model(paddle.to_tensor(pixels[None])).numpy()
+
+
+def _evaluate_once(model: Any, plan: Plan) -> None:
+    import numpy as np
+
+    from stdc.engine.predict import Protocol, predict
+
+    model.eval()
+    predict(model, np.zeros((3, *plan.eval_size), np.float32), [Protocol("probe", (plan.scale,), plan.flip)])
+
+
+def _train_once(model: Any, plan: Plan) -> None:
+    """Forward, losses, backward, update: what training holds in memory at its peak."""
+    import paddle
+
+    from stdc.nn.losses import LossSettings, segmentation_loss
+
+    model.train()
+    optimizer = paddle.optimizer.Momentum(0.01, 0.9, parameters=model.parameters())
+    images = paddle.zeros([plan.device_batch, 3, *plan.crop])
+    labels = paddle.zeros([plan.device_batch, *plan.crop], "int64")
+    settings = LossSettings()
+    for _ in range(2):
+        # The second step has the momentum too.
+        loss, _ = segmentation_loss(model(images), labels, settings)
+        loss.backward()
+        optimizer.step()
+        optimizer.clear_grad()
+    float(loss)
+
+
+def _evaluation_too_large(plan: Plan) -> str:
+    """Why a whole image is not tried on this CPU; empty: it is."""
+    from stdc.doctor.facts import memory_available
+
+    pixels = plan.eval_size[0] * plan.eval_size[1] * plan.scale**2
+    needed, available = pixels * CPU_BYTES_A_PIXEL, memory_available()
+    if plan.device == "cpu" and needed > 0.8 * available:
+        return (
+            f"{_evaluation_text(plan)} needs about {checks.size_text(needed)}, "
+            f"{checks.size_text(available)} are available"
+        )
+    return ""
+
+
+def _evaluation_text(plan: Plan) -> str:
+    scale = "" if plan.scale == 1 else f" at scale {plan.scale:g}"
+    return f"image of {_size_text(plan.eval_size)}{scale}"
+
+
+def _measure(plan: Plan, trial: Callable[[], None], skip: str) -> Dict[str, Any]:
+    """Time and peak memory of a trial; an error is an answer."""
+    if skip:
+        return {"skipped": skip}
+    started = time.monotonic()
+    try:
+        trial()
+        device.synchronize(plan.device)
+    except Exception as error:
+        return {"error": _one_line(error)}
+    peak, total = _peak_memory(plan.device)
+    return {"seconds": time.monotonic() - started, "peak": peak, "total": total}
+
+
+def _peak_memory(kind: str) -> Tuple[Optional[int], Optional[int]]:
+    """(peak so far, whole) bytes; (None, None) where the device does not tell."""
+    import paddle
+
+    from stdc.doctor.facts import memory_available
+
+    if kind == "cpu":
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return peak, memory_available() + peak
+    if kind == "gpu":
+        properties = paddle.device.cuda.get_device_properties(0)
+        # Reserved, not allocated: what the allocator holds is what others cannot have.
+        return int(paddle.device.cuda.max_memory_reserved()), int(properties.total_memory)
+    return None, None
+
+
+def _ranks(plan: Plan, answer: Path, argv: List[str]) -> None:
+    if not launch.in_rank():
+        with tempfile.TemporaryDirectory() as folder:
+            launch.run_ranks(argv, plan.device, max(plan.devices, 2), Path(folder) / "ranks", _to_stderr)
+        return
+    with launch.reporting_rank():
+        values = _all_reduce(plan)
+        if values["rank"] == 0:
+            files.write_json(answer, values)
+
+
+def _all_reduce(plan: Plan) -> Dict[str, Any]:
+    """Sum as many numbers as a training step exchanges."""
+    device.prepare(plan.device, 1)
+    import paddle
+
+    device.select(plan.device)
+    paddle.distributed.init_parallel_env()
+    rank, ranks = launch.rank_and_world()
+    numbers = plan.weights_bytes() // 4
+    seconds = 0.0
+    for _ in range(2):
+        # The first opens the connections.
+        values = paddle.full([numbers], float(rank + 1))
+        device.synchronize(plan.device)
+        started = time.monotonic()
+        paddle.distributed.all_reduce(values)
+        device.synchronize(plan.device)
+        seconds = time.monotonic() - started
+    expected = ranks * (ranks + 1) / 2
+    correct = float(values.min()) == expected and float(values.max()) == expected
+    return {"rank": rank, "ranks": ranks, "bytes": numbers * 4, "seconds": seconds, "correct": correct}
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _size_text(size: Tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _one_line(error: BaseException) -> str:
+    """The telling line of an error; Paddle's own are pages long and end with what went wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = next((line for line in reversed(lines) if "Error" in line or "error" in line), lines[-1] if lines else "")
+    return f"{type(error).__name__}: {telling}"[:400]
