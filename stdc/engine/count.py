@@ -112,7 +112,7 @@ def count_layers(model: nn.Layer) -> Tuple[int, int]:
 @contextlib.contextmanager
 def _hooked(model: nn.Layer, note: Any) -> Iterator[None]:
     training = model.training
-    hooks = [layer.register_forward_post_hook(note) for layer in model.sublayers()]
+    hooks = [layer.register_forward_post_hook(note) for layer in model.sublayers(include_self=True)]
     model.eval()
     try:
         yield
