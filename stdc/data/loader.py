@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
+import signal
 import time
 from typing import Any, Deque, Generator, Iterable, Iterator, List, NamedTuple, Sequence
 
@@ -70,9 +72,10 @@ def _in_process(dataset: Any, steps: Iterable[List[int]]) -> Iterator[Batch]:
 
 def _in_workers(dataset: Any, steps: Iterable[List[int]], workers: int) -> Generator[Batch, None, None]:
     # Spawned, not forked: a fork copies paddle's threads' locks and the run folder's lock into the worker.
-    executor = concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _start_worker, (dataset, os.getpid())
-    )
+    with _children_without(signal.SIGUSR1):
+        executor = concurrent.futures.ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), _start_worker, (dataset, os.getpid())
+        )
     waiting: Deque[Any] = collections.deque()
     upcoming = iter(steps)
     try:
@@ -81,18 +84,16 @@ def _in_workers(dataset: Any, steps: Iterable[List[int]], workers: int) -> Gener
                 keys = next(upcoming, None)
                 if keys is None:
                     break
-                waiting.append((keys, [executor.submit(_read, key) for key in keys]))
+                with _children_without(signal.SIGUSR1):
+                    waiting.append((keys, [executor.submit(_read, key) for key in keys]))
             if not waiting:
                 return
             started = time.perf_counter()
             keys, futures = waiting.popleft()
-            try:
-                samples = [future.result() for future in futures]
-            except concurrent.futures.process.BrokenProcessPool:
-                raise WorkerLost(
-                    "a data worker died; was it killed, or is the memory full? Start again to go on"
-                ) from None
+            samples = [future.result() for future in futures]
             yield _stack(samples, keys, started)
+    except concurrent.futures.process.BrokenProcessPool:
+        raise WorkerLost("a data worker died; was it killed, or is the memory full? Start again to go on") from None
     finally:
         for _, futures in waiting:
             for future in futures:
@@ -100,10 +101,24 @@ def _in_workers(dataset: Any, steps: Iterable[List[int]], workers: int) -> Gener
         executor.shutdown(wait=True)
 
 
+@contextlib.contextmanager
+def _children_without(number: int) -> Iterator[None]:
+    """Processes started meanwhile never get this signal: a scheduler may send it to all processes of a job.
+
+    SIGTERM cannot be kept from them, since the pool ends its workers by it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(dataset: Any, parent: int) -> None:
     die_with_parent(parent)
     # Ctrl-C and a scheduler's signals to the group are for the trainer, which needs the workers to end its step.
     os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # One core a worker; OpenCV would start a thread pool in each.
     import cv2
 
