@@ -26,6 +26,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/submit.smk"
+include: "workflow/rules/doctor.smk"
 
 
 rule all:

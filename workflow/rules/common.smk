@@ -109,6 +109,7 @@ STAGES = {
     "evaluate": {**_sections("model", "train", "evaluate"), "data": {"separator": config["data"]["separator"]}},
     "speed": _sections("model", "speed"),
     "report": {**_sections("name", "seeds", "model", "train", "evaluate", "report"), "dataset_kind": DATASET_KIND},
+    "doctor": _sections("model", "train", "evaluate", "seeds", "synthetic"),
 }
 
 

@@ -54,7 +54,7 @@ def main(options: argparse.Namespace) -> None:
     settings = Settings(str(Path(__file__).resolve()), options.workflow_python, options.limit_s, say)
     findings = examine(plan, settings)
     for line in table(findings):
-        print(line, flush=True)
+        print(line, file=sys.stderr, flush=True)
     summary = f"{count(findings, OK)} ok, {count(findings, WARNING)} warning(s), {count(findings, PROBLEM)} problem(s)"
     if options.json:
         write_json(options.json, {"plan": as_dict(plan), "findings": document(findings)})

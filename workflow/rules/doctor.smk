@@ -1,0 +1,36 @@
+# One minute before a long run. Not part of the default target; run `snakemake ... doctor` with the options of the run itself.
+
+
+rule doctor:
+    # No output: asked for, it looks again.
+    input:
+        program=script("doctor"),
+        code=code("doctor"),
+        config=f"{RESULTS}/config/doctor.json",
+    log:
+        f"logs/doctor/{NAME}.log",
+    threads: HARDWARE["devices"] * HARDWARE["threads"]
+    resources:
+        mem_mb=16000 * HARDWARE["devices"],
+        runtime=10,
+        device=HARDWARE["device"],
+        devices=HARDWARE["devices"],
+        maths_threads=HARDWARE["threads"],
+        workers=HARDWARE["workers"],
+    params:
+        dataset=["--dataset", DATASET_SOURCE] if DATASET_SOURCE else [],
+        json=f"{RESULTS}/doctor.json",
+        python=sys.executable,
+    shell:
+        r"""
+        exec "$STDC_PYTHON" {input.program:q} \
+            --config {input.config:q} {params.dataset:q} \
+            --device {resources.device:q} \
+            --devices {resources.devices} \
+            --threads {resources.maths_threads} \
+            --workers {resources.workers} \
+            --directory . \
+            --workflow-python {params.python:q} \
+            --json {params.json:q} \
+            --log {log:q}
+        """
