@@ -12,7 +12,7 @@ from stdc.errors import InputError
 
 Size = Tuple[int, int]
 
-#: Numbers in a weights file, `stdc.engine.count.count_file` with the unused heads; held by a test.
+#: Numbers in a weights file, running statistics and unused heads included; held by a test.
 PARAMETERS = {"stdc1": 8_938_589, "stdc2": 12_975_197}
 _BYTES_A_NUMBER = 4
 #: Cityscapes' own.
