@@ -8,6 +8,7 @@ import gzip
 import http.client
 import io
 import tarfile
+import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -22,6 +23,8 @@ Arrays = weights.Arrays
 #: No weights file of this network comes near; a download or an archive member that does is not one.
 _MAX_BYTES = 512 << 20
 _TIMEOUT_S = 60.0
+#: Of a whole download: a server that sends a byte a minute never times out.
+_LIMIT_S = 3600.0
 _CHUNK_BYTES = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _TAR_MAGIC = b"ustar"
@@ -144,11 +147,13 @@ def _download(source: str, target: Path, say: Callable[[str], None]) -> None:
     try:
         # Only http and https get here, see `_is_url`.
         with urllib.request.urlopen(source, timeout=_TIMEOUT_S) as answer, target.open("wb") as handle:
-            received = 0
-            for chunk in iter(lambda: answer.read(_CHUNK_BYTES), b""):
+            received, deadline = 0, time.monotonic() + _LIMIT_S
+            for chunk in iter(lambda: answer.read1(_CHUNK_BYTES), b""):
                 received += len(chunk)
                 if received > _MAX_BYTES:
                     raise InputError(f"{_shown(source)}: larger than {_MAX_BYTES} bytes, not a backbone")
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"not done after {_LIMIT_S:.0f} s")
                 handle.write(chunk)
     except OSError as error:
         # urllib's errors and broken connections are among these; so is a full disk, which is another matter.
@@ -163,7 +168,11 @@ def _download(source: str, target: Path, say: Callable[[str], None]) -> None:
 
 
 def _is_url(source: str) -> bool:
-    scheme = urllib.parse.urlsplit(source).scheme
+    try:
+        scheme = urllib.parse.urlsplit(source).scheme
+    except ValueError:
+        # Not repeated: it may carry a password.
+        raise InputError("model.pretrained.source: not an address; a path, http or https is expected") from None
     if scheme in ("http", "https"):
         return True
     if "://" in source:

@@ -9,6 +9,7 @@ import copy
 import difflib
 import math
 import re
+import urllib.parse
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 Path = Tuple[Any, ...]
@@ -103,7 +104,11 @@ def problems(config: Mapping[str, Any], schema: Mapping[str, Any], sources: Sequ
     """
     from jsonschema import Draft202012Validator
 
-    found = []
+    found = [
+        f"{name}: __use_yte__: this is a template, which runs Python code when Snakemake reads it; write plain YAML"
+        for name, content in sources
+        if isinstance(content, Mapping) and "__use_yte__" in content
+    ]
     errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: [str(p) for p in error.path])
     for error in errors:
         for path, message in _explain(error):
@@ -136,11 +141,30 @@ def contradictions(config: Mapping[str, Any], sources: Sequence[Tuple[str, Any]]
         found.append(
             f"{_source(path, sources)}: model.pretrained.sha256: null; a download needs the checksum of the file"
         )
+    if _has_secret(str(pretrained["source"])):
+        path = ("model", "pretrained", "source")
+        # The address itself is not repeated: messages end up in logs.
+        found.append(
+            f"{_source(path, sources)}: model.pretrained.source: this address carries a name, a password or a query, "
+            "which would be written into the results; download the file by hand and give its path"
+        )
     names = [protocol["name"] for protocol in config["evaluate"]["protocols"]]
     for name in sorted({name for name in names if names.count(name) > 1}):
         path = ("evaluate", "protocols")
         found.append(f"{_source(path, sources)}: evaluate.protocols: the name {name!r} is given twice")
     return found
+
+
+def _has_secret(source: str) -> bool:
+    """Whether an address carries a name and password, or a query, which is where tokens are."""
+    if "://" not in source:
+        return False
+    try:
+        parts = urllib.parse.urlsplit(source)
+    except ValueError:
+        # Not for these eyes either; fetch_backbone refuses it.
+        return True
+    return "@" in parts.netloc or bool(parts.query)
 
 
 def merged(*parts: Mapping[str, Any]) -> Dict[str, Any]:
