@@ -85,12 +85,7 @@ def test_one_process_killed_in_three_ways_ends_in_the_same_bytes(
 def test_signals_save_the_state_and_end_with_75(trial: TrainingTrial, undisturbed: Dict[str, Any]) -> None:
     chance = random.Random(SEED + 1)
     name = "signalled"
-    for number, everyone in (
-        (signal.SIGTERM, False),
-        (signal.SIGUSR1, True),
-        (signal.SIGTERM, True),
-        (signal.SIGINT, True),
-    ):
+    for number, everyone in ((signal.SIGTERM, False), (signal.SIGUSR1, True), (signal.SIGTERM, True)):
         family = trial.start(name, workers=1)
         before = trial.saved(name)
         said_before = len(family.text())
@@ -110,12 +105,13 @@ def test_signals_save_the_state_and_end_with_75(trial: TrainingTrial, undisturbe
     assert trial.finish(name) == undisturbed
 
 
-def test_two_ranks_killed_in_three_ways_and_stopped_end_in_the_same_bytes(trial: TrainingTrial) -> None:
+def test_two_ranks_killed_in_three_ways_end_in_the_same_bytes(trial: TrainingTrial) -> None:
     chance = random.Random(SEED + 2)
     expected = trial.finish("ranks-undisturbed", devices=2)
     name = "ranks"
     memory = shared_memory()
-    for victim in ("rank", "launcher", "watcher", "everyone"):
+    victims = ["rank", "launcher", "watcher"] + (["everyone"] if os.environ.get("STDC_LONG_TESTS") else [])
+    for victim in victims:
         family = trial.start(name, devices=2, workers=1)
         before = trial.saved(name)
         try:
@@ -141,27 +137,28 @@ def test_two_ranks_killed_in_three_ways_and_stopped_end_in_the_same_bytes(trial:
     assert set(shared_memory()) - set(memory) == set()
 
 
-def test_changed_learning_rate_never_resumes_and_an_unrelated_change_does(trial: TrainingTrial) -> None:
-    name = "hyper"
-    family = trial.start(name)
+def test_changed_learning_rate_never_resumes_and_an_unrelated_change_does(
+    trial: TrainingTrial, undisturbed: Dict[str, Any]
+) -> None:
+    name = "undisturbed"
+    runs = trial.folder / name / "runs"
+    (first,) = runs.iterdir()
     try:
-        at_a_random_moment(trial, name, family, 1, random.Random(SEED + 3))
-        family.kill_group()
-        family.wait(LIMIT_S)
-    finally:
-        family.end()
-    (first,) = (trial.folder / name / "runs").iterdir()
-    try:
-        trial.configure({"base_lr": 0.02, "iterations": 2})
-        trial.finish(name)
-        assert len(list((trial.folder / name / "runs").iterdir())) == 2
-        assert "resuming" not in (trial.folder / name / "said").read_text()
-        trial.configure({"log_interval": 7, "keep_checkpoint_max": 5, "save_interval": 1})
-        trial.finish(name, workers=1)
+        trial.configure({"base_lr": 0.02})
+        family = trial.start(name)
+        try:
+            wait_until(lambda: len(list(runs.glob("*/history.jsonl"))) == 2, LIMIT_S, "a run folder of its own")
+            family.kill_group()
+            family.wait(LIMIT_S)
+        finally:
+            family.end()
+        assert "finished already" not in family.text() and "resuming" not in family.text()
+        trial.configure({"log_interval": 7, "keep_checkpoint_max": 5, "save_interval": 1, "visualdl": True})
+        assert trial.finish(name, workers=1)["model"] == undisturbed["model"]
     finally:
         trial.configure({})
     said = (trial.folder / name / "said").read_text()
-    assert said.count("resuming: checkpoint of iteration") == 1 and first.name in said
+    assert f"finished already: checkpoint of iteration 24 in {first}" in said
 
 
 def test_finished_training_is_not_repeated(trial: TrainingTrial, undisturbed: Dict[str, Any]) -> None:
@@ -169,4 +166,4 @@ def test_finished_training_is_not_repeated(trial: TrainingTrial, undisturbed: Di
     for name in ("model.pdparams", "best.pdparams", "history.jsonl"):
         (place / name).unlink()
     assert trial.finish("undisturbed") == undisturbed
-    assert "finished already" in (place / "said").read_text()
+    assert (place / "said").read_text().rstrip().splitlines()[-2].startswith("train: finished already")

@@ -17,14 +17,14 @@ TIMINGS = ("images_per_s", "reader_wait_share")
 
 TRAIN: Mapping[str, Any] = {
     "preset": "paddleseg",
-    "iterations": 14,
+    "iterations": 24,
     "global_batch": 2,
     "crop_height": 64,
     "crop_width": 64,
     "save_interval": 2,
     "keep_checkpoint_max": 2,
     "evaluate": True,
-    "eval_interval": 7,
+    "eval_interval": 12,
     "log_interval": 3,
     "visualdl": False,
     "prediction_images": 0,

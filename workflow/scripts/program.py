@@ -1,7 +1,7 @@
 """What the programs beside this file share: argument parsing, the log, and the exit codes.
 
 Exit codes: 0 done; 2 the user's input is wrong (the message on stderr, no traceback); 1 a fault of ours (traceback);
-75 stopped on request after saving, run again to go on (EX_TEMPFAIL).
+75 stopped on request after saving, run again to go on (EX_TEMPFAIL); 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from stdc.errors import StdcError
 from stdc.processes import die_with_parent, is_alive
 
 EXIT_FAULT = 1
+#: 128 + SIGINT, as shells count.
+EXIT_INTERRUPTED = 130
 
 
 class Tee:
@@ -87,6 +89,9 @@ def run(
         where = f"{error.filename}: " if error.filename else ""
         print(f"{arguments.prog}: {where}{error.strerror or error}", file=sys.stderr, flush=True)
         return EXIT_FAULT
+    except KeyboardInterrupt:
+        print(f"{arguments.prog}: interrupted", file=sys.stderr, flush=True)
+        return EXIT_INTERRUPTED
     except Exception:
         traceback.print_exc(file=sys.stderr)
         return EXIT_FAULT

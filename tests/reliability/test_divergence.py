@@ -1,0 +1,87 @@
+"""A loss that is no number ends the run at once, and what was saved before stays good."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from families import Family
+from trials import TrainingTrial
+
+from stdc.engine import checkpoint, weights
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> TrainingTrial:
+    return TrainingTrial(tmp_path_factory.mktemp("trial"))
+
+
+def run(trial: TrainingTrial, name: str) -> Family:
+    family = trial.start(name)
+    try:
+        family.wait(90)
+    finally:
+        family.end()
+    return family
+
+
+def test_huge_learning_rate_ends_at_once_naming_the_frames_and_keeps_the_last_good_checkpoint(
+    trial: TrainingTrial,
+) -> None:
+    trial.configure({"base_lr": 1e30, "warmup_iterations": 0, "save_interval": 1, "keep_checkpoint_max": 1})
+    family = run(trial, "huge")
+    said = family.text()
+    assert family.head.returncode == 1 and "Traceback" not in said
+    assert "training diverged at iteration" in said and "A smaller train.base_lr" in said
+    folder = trial.run_folder("huge")
+    assert folder is not None
+    record = json.loads((folder / "diverged.json").read_text())
+    frames = {path.name[: -len("_leftImg8bit.png")] for path in trial.dataset.glob("leftImg8bit/train/*/*.png")}
+    assert len(record["frames"]) == 2 and set(record["frames"]) <= frames
+    assert all(frame in said for frame in record["frames"])
+    for manifest in folder.glob("checkpoints/*/manifest.json"):
+        assert int(manifest.parent.name) < record["iteration"]
+        for file in ("model.safetensors", "optimizer.safetensors"):
+            arrays = weights.read_safetensors(manifest.parent / file)
+            assert all(np.isfinite(array).all() for array in arrays.values())
+    assert not (trial.folder / "huge" / "model.pdparams").exists()
+
+
+def test_damaged_checkpoint_and_damaged_best_weights_are_skipped_by_a_run(trial: TrainingTrial) -> None:
+    trial.configure({"iterations": 8, "eval_interval": 4, "save_interval": 4, "keep_checkpoint_max": 3})
+    expected = trial.finish("undisturbed")
+    trial.finish("damaged")
+    folder = trial.run_folder("damaged")
+    assert folder is not None
+    newest = folder / "checkpoints" / "00000008"
+    data = bytearray((newest / "model.safetensors").read_bytes())
+    data[len(data) // 2] ^= 1
+    (newest / "model.safetensors").write_bytes(data)
+    for output in ("model", "best"):
+        (trial.folder / "damaged" / f"{output}.pdparams").unlink()
+    assert trial.finish("damaged") == expected
+    said = (trial.folder / "damaged" / "said").read_text()
+    assert "skipping a damaged checkpoint" in said and "resuming: checkpoint of iteration 4" in said
+    # Now the best weights that both checkpoints refer to: all begins anew, and ends the same.
+    for best in (folder / "best").iterdir():
+        best.write_bytes(best.read_bytes()[:-1])
+    assert trial.finish("damaged") == expected
+    said = (trial.folder / "damaged" / "said").read_text()
+    assert "the best weights so far are missing, or their SHA-256 differs" in said
+
+
+def test_a_checkpoint_that_cannot_be_read_for_now_is_not_thrown_away(tmp_path: Path) -> None:
+    arrays = {"w": np.ones(3, np.float32)}
+    path = checkpoint.save(tmp_path, checkpoint.Checkpoint(1, arrays, arrays, {}), "a" * 64, keep=2)
+    manifest = path / "manifest.json"
+    text = manifest.read_text()
+    manifest.unlink()
+    # Stands for a file system that does not answer.
+    manifest.symlink_to(manifest)
+    with pytest.raises(OSError, match="symbolic links"):
+        checkpoint.load_newest(tmp_path, "a" * 64, lambda _: None)
+    manifest.unlink()
+    manifest.write_text(text)
+    assert checkpoint.load_newest(tmp_path, "a" * 64, lambda _: None) is not None

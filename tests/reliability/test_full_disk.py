@@ -1,0 +1,108 @@
+"""A disk that fills up: a clear end, the last good state kept, nothing that looks complete. Needs root, for a tmpfs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Callable, Iterator
+
+import pytest
+from programs import run_program
+from trials import TrainingTrial
+
+MEGABYTE = 1 << 20
+
+
+class SmallDisk:
+    """A file system in memory of a few pages or megabytes."""
+
+    def __init__(self, place: Path, size: int) -> None:
+        self.place = place
+        place.mkdir()
+        self._mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place))
+
+    def grow(self, size: int) -> None:
+        self._mount("-o", f"remount,size={size}", str(self.place))
+
+    @staticmethod
+    def _mount(*arguments: str) -> None:
+        result = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False, timeout=20)
+        if result.returncode != 0:
+            pytest.skip(f"FULL DISK NOT TESTED: cannot mount a tmpfs ({result.stderr.strip()})")
+
+
+@pytest.fixture()
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], SmallDisk]]:
+    if os.geteuid() != 0:
+        pytest.skip("FULL DISK NOT TESTED: mounting a tmpfs needs root")
+    made = []
+
+    def make(size: int) -> SmallDisk:
+        made.append(SmallDisk(tmp_path / f"disk{len(made)}", size))
+        return made[-1]
+
+    yield make
+    for disk in made:
+        subprocess.run(["umount", "--lazy", str(disk.place)], check=False, timeout=20)
+
+
+def test_full_disk_at_a_checkpoint_keeps_the_one_before_and_the_run_goes_on_later(
+    tmp_path: Path, small_disk: Callable[[int], SmallDisk]
+) -> None:
+    trial = TrainingTrial(tmp_path / "trial", {"iterations": 6, "evaluate": False})
+    place = trial.folder / "full"
+    place.mkdir()
+    # One checkpoint of this network takes 69 MB, and two are kept.
+    disk = small_disk(110 * MEGABYTE)
+    (place / "runs").symlink_to(disk.place, target_is_directory=True)
+    family = trial.start("full")
+    try:
+        assert family.wait(90) == 1
+        said = family.text()
+        assert "no space left for the checkpoint of iteration 4" in said and "MB are needed" in said
+        assert "Traceback" not in said and "earlier checkpoints are intact" in said
+    finally:
+        family.end()
+    assert trial.saved("full") == 2
+    left = [path.name for path in disk.place.rglob("*")]
+    assert not [name for name in left if name.startswith(".tmp-")]
+    assert not (place / "model.pdparams").exists() and not (place / "provenance.json").exists()
+    disk.grow(600 * MEGABYTE)
+    again = trial.start("full")
+    try:
+        assert again.wait(90) == 0, again.text()[-2000:]
+        assert "resuming: checkpoint of iteration 2" in again.text()
+    finally:
+        again.end()
+    (place / "best.pdparams").write_bytes(b"")
+    expected = trial.start("never-full")
+    try:
+        assert expected.wait(90) == 0
+    finally:
+        expected.end()
+    (trial.folder / "never-full" / "best.pdparams").write_bytes(b"")
+    assert trial.results("full") == trial.results("never-full")
+
+
+@pytest.mark.parametrize("kilobytes", [4, 16, 40])
+def test_full_disk_at_the_outputs_of_a_program_leaves_nothing_that_looks_complete(
+    tiny_dataset: Path, tmp_path: Path, small_disk: Callable[[int], SmallDisk], kilobytes: int
+) -> None:
+    disk = small_disk(kilobytes * 1024)
+    output = disk.place / "manifest.json"
+    result = run_program("check_dataset", "--dataset", tiny_dataset, "--output", output)
+    if kilobytes < 16:
+        assert result.returncode == 1 and "No space left on device" in result.stderr, result.stderr
+        assert "Traceback" not in result.stderr and list(disk.place.iterdir()) == []
+        return
+    assert result.returncode == 0
+    labels, index = disk.place / "labels", disk.place / "labels.json"
+    options = ["--dataset", tiny_dataset, "--manifest", output, "--output", labels, "--index", index]
+    result = run_program("convert_labels", *options)
+    assert result.returncode == 1 and "No space left on device" in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr and not index.exists()
+    assert not [path for path in disk.place.rglob("*") if path.name.startswith(".tmp-")]
+    disk.grow(10 * MEGABYTE)
+    assert run_program("convert_labels", *options).returncode == 0
+    assert index.exists() and len(list(labels.rglob("*.png"))) == 12
