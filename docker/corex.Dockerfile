@@ -80,7 +80,7 @@ ENV PATH=/opt/workflow/bin:/usr/local/corex/bin:${PATH} \
     STDC_DEVICE="${STDC_DEVICE}" \
     SNAKEMAKE_PROFILE=/opt/stdc/profiles/corex \
     IX_VISIBLE_DEVICES=all \
-    HOME=/tmp USER=stdc LOGNAME=stdc XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib \
+    STDC_DIRECTORY=/results HOME=/tmp USER=stdc LOGNAME=stdc XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib \
     PYTHONDONTWRITEBYTECODE=1
 RUN mkdir -m 1777 /results && mkdir -p /data
 VOLUME ["/results"]

@@ -41,7 +41,7 @@ COPY . /opt/stdc
 ENV PATH=/opt/workflow/bin:/usr/local/bin:/usr/bin:/bin \
     STDC_PYTHON=/opt/train/bin/python \
     STDC_COMMIT="${REVISION}" STDC_COMMIT_DIRTY="${REVISION_DIRTY}" \
-    HOME=/tmp USER=stdc LOGNAME=stdc XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib \
+    STDC_DIRECTORY=/results HOME=/tmp USER=stdc LOGNAME=stdc XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib \
     PYTHONDONTWRITEBYTECODE=1
 RUN mkdir --mode=1777 /results && mkdir /data
 VOLUME ["/results"]

@@ -54,9 +54,9 @@ COPY . /opt/stdc
 ENV PATH=/opt/workflow/bin:${PATH} \
     STDC_PYTHON=/opt/train/bin/python \
     STDC_COMMIT="${REVISION}" STDC_COMMIT_DIRTY="${REVISION_DIRTY}" \
-    SNAKEMAKE_PROFILE=/opt/stdc/profiles/cuda \
+    STDC_DEVICE=gpu SNAKEMAKE_PROFILE=/opt/stdc/profiles/cuda \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \
-    HOME=/tmp USER=stdc LOGNAME=stdc XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib \
+    STDC_DIRECTORY=/results HOME=/tmp USER=stdc LOGNAME=stdc XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib \
     PYTHONDONTWRITEBYTECODE=1
 RUN mkdir --mode=1777 /results && mkdir /data
 VOLUME ["/results"]
