@@ -220,6 +220,8 @@ def _rank_environment(device: str, folder: Path) -> Dict[str, str]:
         for name in [name for name in environment if name.startswith("CUDA_")]:
             del environment[name]
         environment.setdefault("PADDLE_DISTRI_BACKEND", "gloo")
+        # All ranks are on this machine. Gloo would look up the host name, which a container without network lacks.
+        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
     environment[_WATCHER] = str(os.getpid())
     environment[_FOLDER] = str(folder.resolve())
     return environment
