@@ -2,7 +2,8 @@
 # build.sh [--engine docker|buildah] IMAGE [BUILD OPTION...]
 #
 # Builds docker/IMAGE.Dockerfile (python, cpu, cuda, corex) as stdc:IMAGE (python: stdc-python:3.13) with the commit in
-# its labels. What follows IMAGE goes to the engine, for example --build-arg BASE_IMAGE=corex:3.1.0.
+# its labels. What follows IMAGE goes to the engine, for example --build-arg TRAIN_LOCK=paddle-cuda3.lock.
+# PYTHON_BASE_IMAGE, CPU_BASE_IMAGE, CUDA_BASE_IMAGE and COREX_BASE_IMAGE name other bases than the Dockerfiles do.
 # CA_BUNDLE and PIP_CONF name files that are handed over as build secrets; neither ends in a layer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,6 +23,8 @@ tag=stdc:$image
 [[ $image == python ]] && tag=stdc-python:3.13
 
 options=(--network host --file "docker/$image.Dockerfile" --tag "$tag")
+base=${image^^}_BASE_IMAGE
+[[ -n ${!base:-} ]] && options+=(--build-arg "BASE_IMAGE=${!base}")
 if revision=$(git rev-parse HEAD 2> /dev/null); then
     dirty=0
     [[ -n $(git status --porcelain --untracked-files=no) ]] && dirty=1

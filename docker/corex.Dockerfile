@@ -68,7 +68,12 @@ LABEL org.opencontainers.image.title="stdc" \
       org.opencontainers.image.base.name="${BASE_IMAGE}"
 COPY --from=builder /opt/workflow /opt/workflow
 COPY --from=builder /opt/train /opt/train
-COPY . /opt/stdc
+COPY Snakefile pyproject.toml LICENSE* /opt/stdc/
+COPY config /opt/stdc/config
+COPY profiles /opt/stdc/profiles
+COPY workflow /opt/stdc/workflow
+COPY stdc /opt/stdc/stdc
+COPY docker/entrypoint.sh /opt/stdc/docker/
 # Any user may be given with --user, known to the image or not, so nothing depends on a home folder.
 # Both library folders: the vendor's documents use one or the other. The pure Python protobuf is what the vendor's own Paddle
 # examples run with.

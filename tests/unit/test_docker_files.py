@@ -1,0 +1,285 @@
+"""What the images promise, read from their files; building and running them is `tests/containers`."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCKER = REPOSITORY / "docker"
+DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
+STDC_IMAGES = [path for path in DOCKERFILES if path.name != "python.Dockerfile"]
+
+
+def name_of(path: Path) -> str:
+    return path.name
+
+
+def instructions(path: Path) -> List[Tuple[str, str]]:
+    """(instruction, arguments) in order; comments left out, continued lines joined."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in joined.splitlines() if line)]
+
+
+def last_stage(path: Path) -> List[Tuple[str, str]]:
+    steps = instructions(path)
+    start = max(index for index, (word, _) in enumerate(steps) if word == "FROM")
+    return steps[start:]
+
+
+def test_there_is_an_image_for_each_device() -> None:
+    assert {path.stem for path in DOCKERFILES} == {"python", "cpu", "cuda", "corex"}
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=name_of)
+def test_images_run_as_a_numeric_user_other_than_root(path: Path) -> None:
+    users = [rest for word, rest in last_stage(path) if word == "USER"]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1])
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=name_of)
+def test_bases_are_arguments(path: Path) -> None:
+    for word, rest in instructions(path):
+        if word == "FROM":
+            assert re.match(r"\$\{\w+\}|scratch$|base |python-base ", rest), rest
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=name_of)
+def test_images_carry_the_commit_in_their_labels(path: Path) -> None:
+    labels = " ".join(rest for word, rest in last_stage(path) if word == "LABEL")
+    assert 'org.opencontainers.image.revision="${REVISION}"' in labels
+    assert "org.opencontainers.image.licenses=" in labels
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=name_of)
+def test_dockerfiles_stay_inside_what_old_engines_build(path: Path) -> None:
+    """Docker 20.10 without a frontend from a registry, and buildah."""
+    text = path.read_text(encoding="utf-8")
+    assert "# syntax=" not in text
+    assert not re.search(r"<<-?['\"]?EOF", text)
+    for word, rest in instructions(path):
+        assert not (word in ("COPY", "ADD") and re.search(r"--(link|checksum|exclude|parents)", rest)), rest
+
+
+@pytest.mark.parametrize("path", STDC_IMAGES, ids=name_of)
+def test_what_is_installed_is_held_by_hashes_and_secrets_stay_in_mounts(path: Path) -> None:
+    steps = instructions(path)
+    for word, rest in steps:
+        if word == "RUN":
+            assert "pip install" not in rest, "packages come from locks, by create_venv.sh"
+            if "create_venv.sh" in rest:
+                assert "--mount=type=secret,id=ca_bundle,required=false" in rest
+        assert not re.search(r"(?i)password|token|index_url", rest)
+    assert "--require-hashes" in (DOCKER / "create_venv.sh").read_text()
+    # Only what was built moves on: no package lists, no wheels, no compilers.
+    copied = [rest for word, rest in last_stage(path) if word == "COPY"]
+    assert copied == [
+        "--from=builder /opt/workflow /opt/workflow",
+        "--from=builder /opt/train /opt/train",
+        ". /opt/stdc",
+    ]
+
+
+@pytest.mark.parametrize("path", STDC_IMAGES, ids=name_of)
+def test_images_know_both_interpreters_and_where_the_run_works(path: Path) -> None:
+    steps = last_stage(path)
+    environment = " ".join(rest for word, rest in steps if word == "ENV")
+    assert "STDC_PYTHON=/opt/train/bin/python" in environment
+    assert "PATH=/opt/workflow/bin:" in environment
+    assert "STDC_COMMIT=" in environment
+    assert "HOME=/tmp" in environment
+    assert ("ENTRYPOINT", '["/opt/stdc/docker/entrypoint.sh"]') in steps
+    assert ("VOLUME", '["/results"]') in steps
+
+
+@pytest.mark.parametrize("path", STDC_IMAGES, ids=name_of)
+def test_locks_and_profiles_that_images_name_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    defaults = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
+    for lock in re.findall(r"requirements/(\S+\.lock)", text):
+        assert (REPOSITORY / "requirements" / lock).is_file()
+    if "TRAIN_LOCK" in defaults:
+        assert (REPOSITORY / "requirements" / defaults["TRAIN_LOCK"]).is_file()
+    for profile in re.findall(r"SNAKEMAKE_PROFILE=/opt/stdc/(\S+)", text):
+        assert (REPOSITORY / profile / "config.yaml").is_file()
+
+
+# ---- the build context
+
+
+def ignored(path: str) -> bool:
+    """Whether .dockerignore keeps a file out; the last pattern that matches decides, `**` crosses folders."""
+    verdict = False
+    for line in (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").splitlines():
+        pattern = line.strip()
+        if not pattern or pattern.startswith("#"):
+            continue
+        keep = pattern.startswith("!")
+        pattern = pattern.lstrip("!")
+        folders = [path, *(str(parent) for parent in Path(path).parents if str(parent) != ".")]
+        if pattern == "**" or any(_matches(part, pattern) for part in folders):
+            verdict = not keep
+    return verdict
+
+
+def _matches(path: str, pattern: str) -> bool:
+    regex = "".join(
+        {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}.get(part) or re.escape(part)
+        for part in re.split(r"(\*\*/|\*\*|\*)", pattern)
+        if part
+    )
+    return re.fullmatch(regex, path) is not None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "Snakefile",
+        "workflow/rules/train.smk",
+        "workflow/scripts/train.py",
+        "workflow/schemas/config.schema.yaml",
+        "stdc/engine/train.py",
+        "stdc/reference.yaml",
+        "config/config.yaml",
+        "profiles/default/config.yaml",
+        "requirements/workflow.lock",
+        "docker/entrypoint.sh",
+        "docker/wheels/SHA256SUMS",
+    ],
+)
+def test_what_the_images_need_is_in_the_build_context(path: str) -> None:
+    assert not ignored(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".git/config",
+        ".env",
+        ".venv/train/bin/python",
+        "results/mini/seed0/model.pdparams",
+        "resources/x/dataset/leftImg8bit/train/a/a_000000_000000_leftImg8bit.png",
+        "runs/0/checkpoints/1/model.safetensors",
+        "leftImg8bit_trainvaltest.zip",
+        "id_rsa",
+        "tests/unit/test_docker_files.py",
+        "stdc/engine/__pycache__/train.cpython-311.pyc",
+        "docker/cpu.Dockerfile",
+    ],
+)
+def test_data_and_credentials_stay_out_of_the_build_context(path: str) -> None:
+    assert ignored(path)
+
+
+# ---- compose
+
+
+def services() -> Dict[str, Any]:
+    return dict(yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"])
+
+
+def test_compose_services_are_guarded_and_mount_the_dataset_read_only() -> None:
+    for name, service in services().items():
+        assert any(volume.endswith(":/data:ro") for volume in service["volumes"]), name
+        assert service["read_only"] is True
+        assert service["network_mode"] == "none"
+        if name != "corex-privileged":
+            assert service["cap_drop"] == ["ALL"]
+            assert not service.get("privileged")
+    assert services()["cuda"]["shm_size"] == services()["corex"]["shm_size"] == "8gb"
+
+
+def test_compose_file_is_valid() -> None:
+    if shutil.which("docker") is None:
+        pytest.skip("no docker client here")
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this docker client has no compose plugin")
+    command = ["docker", "compose", "--file", str(DOCKER / "compose.yaml"), "config", "--quiet"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 0, result.stderr
+
+
+# ---- scripts
+
+
+@pytest.mark.parametrize("path", sorted(DOCKER.glob("*.sh")), ids=name_of)
+def test_scripts_are_valid_shell_and_executable(path: Path) -> None:
+    assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
+    assert path.stat().st_mode & 0o111
+
+
+def test_build_script_names_the_images_there_are() -> None:
+    result = subprocess.run([str(DOCKER / "build.sh"), "gpu"], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "corex cpu cuda python" in result.stderr
+
+
+def install_wheels(tmp_path: Path, python: str = "false") -> subprocess.CompletedProcess[str]:
+    command = ["bash", str(DOCKER / "install_wheels.sh"), python, str(tmp_path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_wheels_without_checksums_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "paddlepaddle-2.4.1-cp38-cp38-linux_x86_64.whl").write_bytes(b"wheel")
+    result = install_wheels(tmp_path)
+    assert result.returncode == 1
+    assert "no SHA256SUMS" in result.stderr
+
+
+def test_wheels_with_another_checksum_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.whl").write_bytes(b"wheel")
+    (tmp_path / "SHA256SUMS").write_text("0" * 64 + "  a.whl\n")
+    result = install_wheels(tmp_path)
+    assert result.returncode == 1
+    assert "a.whl: FAILED" in result.stdout
+
+
+def test_wheels_that_no_checksum_names_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.whl").write_bytes(b"")
+    (tmp_path / "b.whl").write_bytes(b"")
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    (tmp_path / "SHA256SUMS").write_text(f"{empty}  a.whl\n")
+    result = install_wheels(tmp_path)
+    assert result.returncode == 1
+    assert "b.whl is not in SHA256SUMS" in result.stderr
+
+
+def test_base_without_paddle_needs_wheels(tmp_path: Path) -> None:
+    result = install_wheels(tmp_path)
+    assert result.returncode == 1
+    assert "paddlepaddle-2.4.1+corex.3.1.0" in result.stderr
+
+
+# ---- locks
+
+
+@pytest.mark.parametrize("name", ["paddle-cuda.lock", "paddle-corex.lock", "paddle-corex3.lock"])
+def test_locks_hold_every_package_by_hash_and_name_no_index(name: str) -> None:
+    text = (REPOSITORY / "requirements" / name).read_text(encoding="utf-8")
+    packages = re.findall(r"^([a-z][\w.-]*)==[^\n]*\\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
+    assert len(packages) == len(re.findall(r"^[a-z][\w.-]*==", text, re.MULTILINE)) > 40
+    assert not re.search(r"https?://|--(extra-)?index-url|--find-links", text)
+    # The PyPI package of this name would shadow the standard library.
+    assert "typing" not in packages
+
+
+@pytest.mark.parametrize(
+    ("name", "pins"),
+    [
+        ("paddle-cuda.lock", ["paddlepaddle-gpu==2.6.2", "numpy==1.*", "protobuf==[456].*"]),
+        ("paddle-corex.lock", ["numpy==1.2[0-3].*", "protobuf==3.20.3"]),
+        ("paddle-corex3.lock", ["paddlepaddle==3.3.0", "numpy==2.*"]),
+    ],
+)
+def test_locks_pin_what_their_paddle_works_with(name: str, pins: List[str]) -> None:
+    found = re.findall(r"^(\S+==\S+)", (REPOSITORY / "requirements" / name).read_text(encoding="utf-8"), re.MULTILINE)
+    for pin in pins:
+        assert fnmatch.filter(found, pin), pin
