@@ -1,0 +1,161 @@
+"""Files of a generated dataset: the layout of Cityscapes, the same bytes for the same configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Tuple
+
+import cv2
+import numpy as np
+
+from stdc import files
+from stdc.data.labels import LABEL_BY_NAME
+from stdc.data.pool import run_parallel
+from stdc.data.synthetic.paint import paint
+from stdc.data.synthetic.scene import Piece, make_scene
+from stdc.errors import InputError
+
+#: Invented places; no split shares one.
+CITIES: Dict[str, Tuple[str, ...]] = {
+    "train": ("altenfurt", "brueckenau", "lindental"),
+    "val": ("morgenstadt", "seehausen"),
+    "test": ("ostermark", "talheim"),
+}
+#: What the test split's polygons hold in the original: nothing a network is scored on.
+_DUMMY = ("ego vehicle", "rectification border", "out of roi")
+#: Every trained class needs a few pixels to be seen at all.
+MIN_HEIGHT, MIN_WIDTH = 64, 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """One frame to make: its split and its place in it."""
+
+    split: str
+    index: int
+    count: int
+
+    @property
+    def city(self) -> str:
+        """Cities take turns, so that any two frames in a row are from two cities."""
+        cities = CITIES[self.split]
+        return cities[self.index % len(cities)]
+
+    @property
+    def name(self) -> str:
+        """{city}_{sequence}_{frame}; as in the original, the last number is not always the same."""
+        return f"{self.city}_{self.index // len(CITIES[self.split]):06d}_{19 + 37 * (self.index % 7):06d}"
+
+
+def make_dataset(
+    section: Mapping[str, Any],
+    output: Path,
+    index: Path,
+    workers: int,
+    done: Callable[[], None] = lambda: None,
+) -> int:
+    """Write a dataset, and its index when all of it is there.
+
+    Args:
+        section: the `synthetic` section: seed, height, width, and frames of train, val and test.
+        output: dataset root; replaced.
+        index: JSON file with the section and the SHA-256 of every file, written last.
+        workers: processes; their number does not change a byte.
+        done: called after each frame.
+    Returns:
+        The number of frames.
+    Raises:
+        InputError: a value of the section is out of its range; names the key.
+    """
+    check_section(section)
+    frames = [Frame(split, number, section[split]) for split in CITIES for number in range(section[split])]
+    if index.exists():
+        index.unlink()
+    shutil.rmtree(output, ignore_errors=True)
+    digests = run_parallel(
+        lambda frame: write_frame(frame, section, output), frames, workers, lambda frame: frame.name, done
+    )
+    table = {path: digest for part in digests for path, digest in part.items()}
+    files.write_json(index, {"synthetic": dict(section), "files": table})
+    return len(frames)
+
+
+def check_section(section: Mapping[str, Any]) -> None:
+    """Refuse what cannot be drawn.
+
+    Raises:
+        InputError: names the key.
+    """
+    least = {"seed": 0, "height": MIN_HEIGHT, "width": MIN_WIDTH, "train": 2, "val": 2, "test": 0}
+    for key, minimum in least.items():
+        value = section.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise InputError(f"synthetic.{key}: {value!r}; an integer of at least {minimum} is expected")
+    unknown = sorted(set(section) - set(least))
+    if unknown:
+        raise InputError(f"synthetic.{unknown[0]}: no such key; known are {', '.join(least)}")
+
+
+def write_frame(frame: Frame, section: Mapping[str, Any], root: Path) -> Dict[str, str]:
+    """Draw and write one frame; {path relative to the root: SHA-256}."""
+    height, width = section["height"], section["width"]
+    split_number = list(CITIES).index(frame.split)
+    seed = np.random.SeedSequence((section["seed"], split_number, frame.index))
+    generator = np.random.RandomState(np.random.MT19937(seed))
+    scene = make_scene(height, width, frame.index, frame.count, generator)
+    picture = paint(scene, height, width, generator)
+    pieces = scene.pieces if frame.split != "test" else [p for p in scene.pieces if p.thing.label in _DUMMY]
+    annotation = annotate(pieces, height, width)
+    image = f"leftImg8bit/{frame.split}/{frame.city}/{frame.name}_leftImg8bit.png"
+    label = f"gtFine/{frame.split}/{frame.city}/{frame.name}_gtFine_"
+    contents = {
+        image: png(picture[..., ::-1]),
+        label + "polygons.json": json.dumps(annotation, indent=1, sort_keys=True).encode("ascii") + b"\n",
+        **{label + suffix: data for suffix, data in rasters(annotation).items()},
+    }
+    for path, data in contents.items():
+        files.write_bytes(root / path, data)
+    return {path: files.sha256_file(root / path) for path in contents}
+
+
+def annotate(pieces: List[Piece], height: int, width: int) -> Dict[str, Any]:
+    """The official annotation of a scene."""
+    objects = [{"label": piece.thing.label, "polygon": [list(point) for point in piece.polygon]} for piece in pieces]
+    return {"imgHeight": height, "imgWidth": width, "objects": objects}
+
+
+def rasters(annotation: Mapping[str, Any]) -> Dict[str, bytes]:
+    """What the official tools make of an annotation: label ids, instance ids and colours, as PNG files."""
+    from cityscapesscripts.helpers.annotation import Annotation
+    from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
+    from cityscapesscripts.preparation.json2labelImg import createLabelImage
+
+    official = Annotation()
+    official.fromJsonText(json.dumps(annotation))
+    label_ids = np.array(createLabelImage(official, "ids"))
+    instance_ids = np.array(createInstanceImage(official, "ids"))
+    return {
+        "labelIds.png": png(label_ids.astype(np.uint8)),
+        "instanceIds.png": png(instance_ids.astype(np.uint16)),
+        "color.png": png(_COLOURS[label_ids][..., ::-1]),
+    }
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A PNG of a picture (blue-green-red) or a raster; equal pixels give equal bytes."""
+    _, data = cv2.imencode(".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, 6])
+    return bytes(data)
+
+
+def _colour_table() -> np.ndarray:
+    table = np.zeros((256, 3), np.uint8)
+    for label in LABEL_BY_NAME.values():
+        if label.id >= 0:
+            table[label.id] = label.color
+    return table
+
+
+_COLOURS = _colour_table()

@@ -1,0 +1,30 @@
+"""Draw a mini-Cityscapes: street scenes with the real layout, the same bytes for the same configuration."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import program
+from stdc.data.synthetic.writer import make_dataset
+from stdc.files import read_json
+from stdc.progress import Progress
+
+
+def main(options: argparse.Namespace) -> None:
+    section = read_json(options.config)["synthetic"]
+    progress = Progress("frames", sum(section[split] for split in ("train", "val", "test")))
+    make_dataset(section, options.output, options.index, options.threads, progress.step)
+    progress.finish()
+
+
+if __name__ == "__main__":
+    arguments = program.parser("make_synthetic", __doc__)
+    arguments.add_argument("--config", type=Path, required=True, metavar="FILE", help="JSON with the section synthetic")
+    arguments.add_argument("--threads", type=int, default=1, metavar="N", help="worker processes")
+    arguments.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="dataset root; replaced")
+    arguments.add_argument(
+        "--index", type=Path, required=True, metavar="FILE", help="SHA-256 of every file, written last"
+    )
+    sys.exit(program.run(arguments, main))
