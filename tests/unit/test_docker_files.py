@@ -79,12 +79,14 @@ def test_what_is_installed_is_held_by_hashes_and_secrets_stay_in_mounts(path: Pa
                 assert "--mount=type=secret,id=ca_bundle,required=false" in rest
         assert not re.search(r"(?i)password|token|index_url", rest)
     assert "--require-hashes" in (DOCKER / "create_venv.sh").read_text()
-    # Only what was built moves on: no package lists, no wheels, no compilers.
-    copied = [rest for word, rest in last_stage(path) if word == "COPY"]
+    # Only what was built and what runs moves on: no locks, no wheels, no compilers.
+    copied = [rest.split()[:-1] for word, rest in last_stage(path) if word == "COPY"]
     assert copied == [
-        "--from=builder /opt/workflow /opt/workflow",
-        "--from=builder /opt/train /opt/train",
-        ". /opt/stdc",
+        ["--from=builder", "/opt/workflow"],
+        ["--from=builder", "/opt/train"],
+        ["Snakefile", "pyproject.toml", "LICENSE*"],
+        *([folder] for folder in ("config", "profiles", "workflow", "stdc")),
+        ["docker/entrypoint.sh"],
     ]
 
 
