@@ -50,6 +50,7 @@ rule measure_speed:
         config=f"{RESULTS}/config/speed.json",
         weights=rules.train.output.model,
         history=rules.train.output.history,
+        provenance=rules.train.output.provenance,
     output:
         speed=f"{RESULTS}/seed{{seed}}/speed.json",
     log:
@@ -69,6 +70,7 @@ rule measure_speed:
             --config {input.config:q} \
             --weights {input.weights:q} \
             --history {input.history:q} \
+            --provenance {input.provenance:q} \
             --device {resources.device:q} \
             --threads {resources.maths_threads} \
             --output {output.speed:q} \

@@ -1,0 +1,49 @@
+"""Measure inference latency, and read the training speed from a run's history."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import program
+from stdc.files import read_json, write_json
+
+
+def main(options: argparse.Namespace) -> None:
+    from stdc.engine import device
+    from stdc.engine.records import read_history
+    from stdc.engine.speed import measure_inference, training_speed
+
+    config = read_json(options.config)
+    hardware = read_json(options.provenance)["hardware"]
+    device.prepare(options.device, options.threads)
+    device.select(options.device)
+    from stdc.engine.predict import load_network
+
+    model = load_network(config["model"]["backbone"], options.weights)
+    inference = measure_inference(model, config["speed"], options.device)
+    inference["threads"] = options.threads
+    training = training_speed(read_history(options.history), hardware["devices"])
+    write_json(options.output, {"inference": inference, "training": training})
+    middle = inference["latency_ms"]["p50"]
+    print(
+        f"measure_speed: inference {inference['fps']:.2f} FPS, {middle:.1f} ms in the middle, at "
+        f"{inference['size'][1]}x{inference['size'][0]}; training {training['images_per_s']} images/s",
+        file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+    arguments = program.parser("measure_speed", __doc__)
+    for name, text in (
+        ("config", "stage configuration: model, speed"),
+        ("weights", ".pdparams or .safetensors"),
+        ("history", "history.jsonl of the run"),
+        ("provenance", "provenance.json of the run"),
+        ("output", "JSON file to write"),
+    ):
+        arguments.add_argument(f"--{name}", type=Path, required=True, metavar="FILE", help=text)
+    arguments.add_argument("--device", default="cpu", help="cpu, gpu or iluvatar_gpu")
+    arguments.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads")
+    sys.exit(program.run(arguments, main))
