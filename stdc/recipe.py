@@ -12,6 +12,8 @@ The configuration states science only. Keys left null take the preset's value, s
 from __future__ import annotations
 
 import dataclasses
+import math
+import reprlib
 from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
 from stdc.errors import InputError
@@ -145,9 +147,7 @@ def resolve(train: Mapping[str, Any]) -> TrainRecipe:
     Raises:
         InputError: unknown preset, a missing key, or values that contradict each other.
     """
-    preset = train.get("preset")
-    if preset not in PRESETS:
-        raise InputError(f"train.preset: {preset!r} is not one of {', '.join(sorted(PRESETS))}")
+    preset = _preset(train)
     values: Dict[str, Any] = dict(PRESETS[preset], preset=preset)
     for key in PRESETS[preset]:
         if train.get(key) is not None:
@@ -165,11 +165,16 @@ def resolve(train: Mapping[str, Any]) -> TrainRecipe:
     return recipe
 
 
+def _preset(train: Mapping[str, Any]) -> str:
+    preset = train.get("preset")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise InputError(f"train.preset: {reprlib.repr(preset)} is not one of {', '.join(sorted(PRESETS))}")
+    return preset
+
+
 def normalization(train: Mapping[str, Any]) -> Tuple[Triple, Triple]:
     """(mean, std) of the RGB channels on the 0..1 scale that the weights were trained with."""
-    preset = train.get("preset")
-    if preset not in PRESETS:
-        raise InputError(f"train.preset: {preset!r} is not one of {', '.join(sorted(PRESETS))}")
+    preset = _preset(train)
     mean, std = (train.get(key) or PRESETS[preset][key] for key in ("mean", "std"))
     return _triple("mean", mean), _triple("std", std)
 
@@ -212,11 +217,36 @@ def as_dict(recipe: TrainRecipe) -> Dict[str, Any]:
 def _triple(key: str, value: Any) -> Triple:
     try:
         first, second, third = (float(part) for part in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(
-            f"train.{key}: {value!r}; three numbers are expected, one a channel (red, green, blue)"
+            f"train.{key}: {reprlib.repr(value)}; three numbers are expected, one a channel (red, green, blue)"
         ) from None
     return first, second, third
+
+
+def _wrong_type(recipe: TrainRecipe) -> Optional[str]:
+    """The schema has checked a recipe that came through Snakemake; a stage's file may be anyone's."""
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if field.type == "int":
+            least = 1 if field.name in _PLAIN_KEYS else 0
+            good, expected = type(value) is int and least <= value < _LARGEST, f"a whole number from {least}"
+        elif field.type in ("float", "Triple"):
+            numbers = value if field.type == "Triple" else (value,)
+            good = all(type(one) in (int, float) and math.isfinite(one) for one in numbers)
+            expected = "a finite number"
+        elif field.type == "Union[int, str]":
+            good = isinstance(value, str) or (type(value) is int and 0 <= value < _LARGEST)
+            expected = "a number of pixels"
+        else:
+            good, expected = isinstance(value, bool if field.type == "bool" else str), "a word"
+        if not good:
+            return f"train.{field.name}: {reprlib.repr(value)}; {expected} is expected"
+    return None
+
+
+#: Of whole numbers: what arrays can count.
+_LARGEST = 1 << 62
 
 
 def _problem(recipe: TrainRecipe) -> Optional[str]:
@@ -230,13 +260,14 @@ def _problem(recipe: TrainRecipe) -> Optional[str]:
     if min(recipe.std) <= 0:
         return f"train.std: {list(recipe.std)}; every value must be positive"
     if isinstance(recipe.ohem_min_kept, str) and recipe.ohem_min_kept != PIXELS_16TH:
-        return f"train.ohem_min_kept: {recipe.ohem_min_kept!r}; a number of pixels or {PIXELS_16TH!r} is expected"
+        given = reprlib.repr(recipe.ohem_min_kept)
+        return f"train.ohem_min_kept: {given}; a number of pixels or {PIXELS_16TH!r} is expected"
     if recipe.end_lr > recipe.base_lr:
         return f"train.end_lr: {recipe.end_lr} is above train.base_lr {recipe.base_lr}"
     return None
 
 
 def _check(recipe: TrainRecipe) -> None:
-    problem = _problem(recipe)
+    problem = _wrong_type(recipe) or _problem(recipe)
     if problem:
         raise InputError(problem)
