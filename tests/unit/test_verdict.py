@@ -1,0 +1,263 @@
+"""The verdict: what may be compared, and what comes out; differences are worked out by hand."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Dict, List, Optional
+
+import pytest
+import yaml
+
+from stdc.data.labels import TRAIN_NAMES
+from stdc.errors import InputError
+from stdc.files import canonical_json
+from stdc.reference import DEFAULT_PATH
+from stdc.verdict import Evidence, Seed, judge, load_reference
+
+REFERENCE = load_reference()
+
+PUBLISHED_RUN = {
+    "preset": "paddleseg",
+    "iterations": 80000,
+    "global_batch": 96,
+    "crop_height": 512,
+    "crop_width": 1024,
+}
+MODEL = {"backbone": "stdc1", "pretrained": {"source": "stdc1.pdparams", "sha256": "ab" * 32}}
+FULL = {
+    "expected": "cityscapes",
+    "label_source": "labelIds",
+    "splits": {"train": {"frames": 2975}, "val": {"frames": 500}, "test": {"frames": 1525}},
+}
+
+
+def metrics(
+    miou: float, scales: Any = (1.0,), flip: bool = False, images: int = 500, **protocol: Any
+) -> Dict[str, Any]:
+    entry = {
+        "miou": miou,
+        "class_iou": dict.fromkeys(TRAIN_NAMES, miou),
+        "images": images,
+        "protocol": {
+            "name": "main",
+            "scales": list(scales),
+            "flip": flip,
+            "size": [1024, 2048],
+            "precision": "float32",
+            **protocol,
+        },
+    }
+    return {**entry, "protocols": [entry]}
+
+
+def evidence(seeds: Optional[List[Seed]] = None, **changed: Any) -> Evidence:
+    fields: Dict[str, Any] = {
+        "name": "full",
+        "dataset_kind": "folder",
+        "manifest": FULL,
+        "model": MODEL,
+        "train": PUBLISHED_RUN,
+        "data": {"subset": {"train": None, "val": None}},
+        "seeds": seeds or [Seed(0, metrics(0.7466))],
+    }
+    return Evidence(**{**fields, **changed})
+
+
+def verdict_of(miou: float) -> str:
+    return judge(evidence([Seed(0, metrics(miou))]), REFERENCE)["verdict"]
+
+
+def row(found: Dict[str, Any], name: str) -> Dict[str, Any]:
+    return next(entry for entry in found["comparisons"] if entry["id"] == name)
+
+
+@pytest.mark.parametrize(
+    ("miou", "expected"),
+    [
+        (0.7600, "REPRODUCED"),
+        (0.7466, "REPRODUCED"),
+        (0.74656, "REPRODUCED"),  # 74.66 when rounded as the published figure is
+        (0.74654, "WITHIN NOISE"),
+        (0.7406, "WITHIN NOISE"),  # exactly the tolerance of 0.6 below
+        (0.7405, "BELOW"),
+    ],
+)
+def test_same_run_is_graded_against_the_published_figure_and_its_tolerance(miou, expected):
+    assert verdict_of(miou) == expected
+
+
+def test_difference_and_line_name_figure_source_and_points():
+    found = judge(evidence([Seed(0, metrics(0.7430))]), REFERENCE)
+    assert row(found, "bi_v100_stdc1")["difference_points"] == pytest.approx(-0.36)
+    assert found["line"] == (
+        "WITHIN NOISE: val mIoU 74.30 % (final weights) against 74.66 % published "
+        "(DeepSparkHub, STDC with PaddlePaddle): -0.36 points, tolerance 0.6"
+    )
+
+
+def test_only_the_figure_of_the_same_recipe_and_protocol_is_compared():
+    found = judge(evidence(), REFERENCE)
+    compared = [entry["id"] for entry in found["comparisons"] if entry["verdict"] != "NOT COMPARABLE"]
+    assert compared == ["bi_v100_stdc1"]
+    assert all(entry["difference_points"] is None for entry in found["comparisons"] if entry["id"] not in compared)
+    assert "96 images a step instead of 48 (train.global_batch)" in row(found, "paddleseg_stdc1")["reasons"]
+
+
+def test_every_protocol_is_compared_with_its_own_figure_and_the_worst_decides():
+    seed = metrics(0.7480)
+    seed["protocols"] += [metrics(0.7500, flip=True), metrics(0.7680, (1.25, 1.0, 0.75), True)]
+    found = judge(evidence([Seed(0, seed)], train={**PUBLISHED_RUN, "global_batch": 48}), REFERENCE)
+    grades = {entry["id"]: entry["verdict"] for entry in found["comparisons"] if entry["verdict"] != "NOT COMPARABLE"}
+    assert grades == {
+        "paddleseg_stdc1": "REPRODUCED",
+        "paddleseg_stdc1_flip": "BELOW",  # 75.00 against 75.71
+        "paddleseg_stdc1_ms_flip": "REPRODUCED",
+    }
+    assert (found["verdict"], found["decisive"]) == ("BELOW", "paddleseg_stdc1_flip")
+
+
+def test_figure_chosen_on_validation_is_compared_with_weights_chosen_the_same_way():
+    train = {**PUBLISHED_RUN, "preset": "authors", "iterations": 60000, "global_batch": 48}
+    both = [Seed(0, metrics(0.7100, (0.5,)), metrics(0.7230, (0.5,)))]
+    found = row(judge(evidence(both, train=train), REFERENCE), "authors_stdc1_seg50")
+    assert (found["weights"], found["measured"], found["verdict"]) == ("best", 72.3, "REPRODUCED")
+    final_only = [Seed(0, metrics(0.7100, (0.5,)))]
+    found = row(judge(evidence(final_only, train=train), REFERENCE), "authors_stdc1_seg50")
+    assert (found["weights"], found["verdict"]) == ("final", "BELOW")
+
+
+def test_best_weights_never_decide_where_the_source_does_not_say_so():
+    found = judge(evidence([Seed(0, metrics(0.7300), metrics(0.7500))]), REFERENCE)
+    assert (found["verdict"], found["selected"]["weights"]) == ("BELOW", "final")
+    assert found["measured"][0]["best"]["mean"] == 75.0
+
+
+def test_several_seeds_give_mean_and_spread():
+    found = judge(
+        evidence([Seed(seed, metrics(miou)) for seed, miou in enumerate((0.742, 0.745, 0.748))]), load_reference()
+    )
+    main = found["measured"][0]["final"]
+    assert (main["mean"], main["min"], main["max"], main["seeds"]) == (74.5, 74.2, 74.8, [74.2, 74.5, 74.8])
+    assert found["verdict"] == "WITHIN NOISE" and "(mean of the seeds, 74.20 to 74.80)" in found["line"]
+
+
+def manifest(**changed: Any) -> Dict[str, Any]:
+    return {**FULL, **changed}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"dataset_kind": "synthetic"}, "generated images, not on the 500 validation images of Cityscapes"),
+        ({"manifest": manifest(expected="any")}, "not checked against the official counts"),
+        (
+            {"manifest": manifest(splits={"train": {"frames": 367}, "val": {"frames": 101}})},
+            "367 training and 101 validation frames instead of 2975 and 500",
+        ),
+        ({"data": {"subset": {"train": 100, "val": None}}}, "trained on a subset of 100 frames"),
+        ({"seeds": [Seed(0, metrics(0.75, images=499))]}, "evaluated on 499 of 500 validation images"),
+        ({"seeds": [Seed(0, metrics(0.75, size=[512, 1024]))]}, "labels of 1024x512 pixels, 2048x1024 published"),
+        ({"seeds": [Seed(0, metrics(0.75, size=None))]}, "labels of unequal sizes pixels"),
+        ({"seeds": [Seed(0, metrics(0.75, (0.5,)))]}, "not evaluated at the published protocol: scale 1, flip off"),
+        ({"seeds": [Seed(0, metrics(0.75, flip=True))]}, "not evaluated at the published protocol"),
+        ({"model": {**MODEL, "backbone": "stdc2"}}, "another network: stdc2 here, stdc1 published"),
+        ({"model": {"backbone": "stdc1", "pretrained": {"source": None}}}, "started from random weights"),
+        ({"train": {**PUBLISHED_RUN, "iterations": 79999}}, "79999 iterations instead of 80000"),
+        ({"train": {**PUBLISHED_RUN, "crop_height": 256}}, "crops of 1024x256 instead of 1024x512"),
+        ({"train": {**PUBLISHED_RUN, "base_lr": 0.02}}, "train.base_lr: 0.02 here, 0.01 in the preset"),
+        ({"train": {**PUBLISHED_RUN, "preset": "authors"}}, "another recipe: train.preset authors"),
+    ],
+)
+def test_anything_else_is_not_comparable_and_says_why(changed, reason):
+    found = judge(evidence(**changed), REFERENCE)
+    reasons = row(found, "bi_v100_stdc1")["reasons"]
+    assert any(reason in text for text in reasons), reasons
+    assert found["verdict"] == "NOT COMPARABLE" and found["reasons"]
+    assert all(text in found["line"] for text in found["reasons"]) and "\n" not in found["line"]
+
+
+def test_kernel_flags_do_not_forbid_a_comparison():
+    train = {**PUBLISHED_RUN, "cudnn_exhaustive_search": True, "deterministic": False, "base_lr": 0.01}
+    assert judge(evidence(train=train), REFERENCE)["verdict"] == "REPRODUCED"
+
+
+def test_absent_class_forbids_a_comparison():
+    seed = metrics(0.80)
+    seed["class_iou"]["train"] = None
+    found = judge(evidence([Seed(0, seed)]), REFERENCE)
+    assert "the mean leaves out classes that do not occur: train" in found["reasons"]
+
+
+def test_figure_of_another_implementation_is_never_compared():
+    run = {**PUBLISHED_RUN, "global_batch": 48}
+    for entry in judge(evidence(train=run), REFERENCE)["comparisons"]:
+        if entry["id"].startswith(("mmseg", "super_gradients")) or entry["id"].endswith("2_7"):
+            assert entry["verdict"] == "NOT COMPARABLE", entry["id"]
+
+
+def test_random_start_polygon_labels_and_single_seed_are_told():
+    given = evidence(manifest=manifest(label_source="polygons"), model={"backbone": "stdc1", "pretrained": None})
+    caveats = " ".join(judge(given, REFERENCE)["caveats"])
+    assert "random weights" in caveats and "polygons" in caveats and "One seed" in caveats
+
+
+def test_equal_evidence_gives_equal_bytes_and_is_left_unchanged():
+    given = evidence()
+    before = copy.deepcopy(given)
+    assert canonical_json(judge(given, REFERENCE)) == canonical_json(judge(given, REFERENCE))
+    assert given == before
+
+
+# ---- the table of published figures
+
+
+def test_table_holds_the_figures_that_the_sources_state():
+    figures = {figure.id: figure for figure in REFERENCE.figures}
+    seed_row = figures["bi_v100_stdc1"]
+    assert (seed_row.value, seed_row.recipe.global_batch, seed_row.tolerance_points) == (74.66, 96, 0.6)
+    assert figures["paddleseg_stdc1"].value == 74.74 and figures["paddleseg_stdc2"].value == 77.6
+    values = [figures[f"authors_stdc{n}_seg{p}"].value for n in (1, 2) for p in (50, 75)]
+    assert values == [72.22, 74.5, 74.24, 77.04]
+
+
+def test_ambiguous_training_speed_is_told_in_both_readings():
+    reference = REFERENCE
+    speed = next(entry for entry in reference.speeds if entry.id == "bi_v100_stdc1_training")
+    images = 80000 * speed.batch * 8
+    hours_if_of_one_card = images / 8 / speed.value / 3600
+    hours_if_of_all = images / speed.value / 3600
+    assert f"{hours_if_of_one_card:.1f} hours" in speed.note and f"{hours_if_of_all:.0f} hours" in speed.note
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table["figures"][0].update(value="74.66"), "figures.bi_v100_stdc1.value: '74.66'; a number"),
+        (lambda table: table["figures"][0].update(value=0.7466), "figures.bi_v100_stdc1.value: 0.7466; a number"),
+        (lambda table: table["figures"][0].pop("weights"), "figures[0]: missing weights"),
+        (lambda table: table["figures"][0].update(wieghts="best"), "figures[0]: unknown wieghts"),
+        (lambda table: table["figures"][0]["protocol"].update(size=[1024]), "size: [1024]; [height, width]"),
+        (lambda table: table["figures"][0].update(source="hearsay"), "'hearsay' is not one of"),
+        (lambda table: table["figures"].append(copy.deepcopy(table["figures"][1])), "occurs 2 times"),
+        (lambda table: table["figures"][0]["recipe"].update(preset=None), "needs never_compared"),
+        (lambda table: table.update(figures={}), "figures: dict found, a list is expected"),
+        (lambda table: table.pop("speeds"), "top level: missing speeds"),
+        (lambda table: table.update(format=2), "format: 2"),
+    ],
+)
+def test_damaged_table_is_refused_by_key(tmp_path, change, message):
+    table = yaml.safe_load(DEFAULT_PATH.read_text(encoding="utf-8"))
+    change(table)
+    path = tmp_path / "reference.yaml"
+    path.write_text(yaml.safe_dump(table), encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        load_reference(path)
+    assert message in str(caught.value) and str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["figures: [", "just text", "!!python/object/apply:os.system ['true']"])
+def test_text_that_is_no_table_is_refused(tmp_path, text):
+    path = tmp_path / "reference.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError):
+        load_reference(path)
