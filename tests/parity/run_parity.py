@@ -26,7 +26,7 @@ BEGIN, END = "<!-- parity: begin, written by tests/parity/run_parity.py -->", "<
 TIME_LIMIT_S = 900
 
 #: Programs that write {"backend", "rows": [{"what", "peer", "tolerance", "measured"}]} to `--out`.
-COMPARISONS = ("network/compare.py",)
+COMPARISONS = ("network/compare.py", "network/validation.py", "transforms/compare.py")
 
 Row = Dict[str, Any]
 
