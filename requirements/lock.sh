@@ -17,6 +17,11 @@ compile --universal --python-version 3.11 "$@" --constraint paddle-cpu.lock dev.
 compile --universal --python-version 3.8 "$@" --override overrides.txt paddle-corex.in --output-file paddle-corex.lock
 compile --python-platform x86_64-manylinux_2_28 --python-version 3.10 "$@" --override overrides.txt paddle-cuda.in \
     --output-file paddle-cuda.lock
+compile --python-platform x86_64-manylinux_2_28 --python-version 3.10 "$@" --override overrides.txt paddle-corex3.in \
+    --output-file paddle-corex3.lock
+# The oldest interpreter and Paddle, into the environment of paddle-corex.lock.
+compile --python-platform x86_64-manylinux_2_28 --python-version 3.8 "$@" --constraint paddle-corex.lock floor.in \
+    --output-file floor.lock
 # The peers of `make parity`.
 compile --universal --python-version 3.11 "$@" --override parity-overrides.txt parity-paddle3.in \
     --output-file parity-paddle3.lock

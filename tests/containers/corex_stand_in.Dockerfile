@@ -10,4 +10,3 @@ RUN apt-get update \
     && mkdir -p /usr/local/corex-3.1.0/bin /usr/local/corex-3.1.0/lib64 \
     && ln -s corex-3.1.0 /usr/local/corex
 COPY ixsmi /usr/local/corex-3.1.0/bin/ixsmi
-# As the SDK's own image, which says nothing of a user.

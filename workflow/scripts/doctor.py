@@ -71,8 +71,10 @@ def read_config(path: Path) -> Dict[str, Any]:
         InputError: missing, unreadable, or not a table of sections.
     """
     if path.suffix in (".yaml", ".yml"):
-        import yaml
-
+        try:
+            import yaml
+        except ImportError as error:
+            raise InputError(f"{path}: reading a recipe needs PyYAML ({error}); run make setup") from None
         try:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
