@@ -1,0 +1,147 @@
+"""This run's recipe beside the published ones: what differs, and what it comes to.
+
+The mmsegmentation column is for information: a third recipe with published figures, not a preset.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from stdc import recipe
+
+#: Images of the Cityscapes training split.
+CITYSCAPES_TRAIN = 2975
+
+#: The schedules that the presets' published figures belong to: iterations, global batch, devices.
+#: Sources: PaddleSeg's STDC configuration on 4 cards (its issue 2607); the authors' train.py (16 images on 3 cards).
+_PUBLISHED = {
+    "paddleseg": {"iterations": 80000, "global_batch": 48, "devices": 4},
+    "authors": {"iterations": 60000, "global_batch": 48, "devices": 3},
+}
+
+#: configs/_base_/models/stdc.py and configs/stdc/stdc1_4xb12-80k_cityscapes-512x1024.py of mmsegmentation 1.x.
+_MMSEG: Dict[str, Any] = {
+    "iterations": 80000,
+    "global_batch": 48,
+    "devices": 4,
+    "crop_height": 512,
+    "crop_width": 1024,
+    "base_lr": 0.01,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "weight_decay_on_norm_and_bias": True,
+    "head_lr_factor": 1.0,
+    "poly_power": 0.9,
+    "end_lr": 1e-4,
+    "warmup_iterations": 1000,
+    "warmup_start_lr": 1e-3,
+    "scale_min": 0.5,
+    "scale_max": 2.0,
+    "flip_probability": 0.5,
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "ohem_threshold": 0.7,
+    "ohem_min_kept": 10000,
+    "detail_weight": 1.0,
+}
+
+#: Keys that name a run rather than describe it, or follow from the machine.
+_LEFT_OUT = ("preset", "cudnn_exhaustive_search", "cudnn_batchnorm_spatial_persistent", "deterministic")
+
+
+class Row(NamedTuple):
+    """One line of the table.
+
+    Attributes:
+        key: a recipe key, or a derived quantity with its unit.
+        values: by column; None where a source does not say.
+        differs: columns whose value is not this run's.
+    """
+
+    key: str
+    values: Dict[str, Any]
+    differs: List[str]
+
+
+COLUMNS = ("this run", "paddleseg", "authors", "mmseg")
+
+
+def compare(train: Mapping[str, Any], devices: int) -> List[Row]:
+    """The table for a `train` section on a number of devices.
+
+    Raises:
+        InputError: the section is no recipe, or its batch cannot be divided.
+    """
+    resolved = recipe.resolve(train)
+    recipe.per_device_batch(resolved, devices)
+    columns: Dict[str, Dict[str, Any]] = {"this run": {**recipe.as_dict(resolved), "devices": devices}}
+    for preset, schedule in _PUBLISHED.items():
+        published = recipe.resolve({**schedule, "preset": preset, "crop_height": 512, "crop_width": 1024})
+        columns[preset] = {**recipe.as_dict(published), "devices": schedule["devices"]}
+    columns["mmseg"] = dict(_MMSEG)
+    keys = [key for key in columns["this run"] if key not in _LEFT_OUT]
+    rows = [_row(key, {name: values.get(key) for name, values in columns.items()}) for key in keys]
+    derived = {name: _derived(values) for name, values in columns.items()}
+    return rows + [_row(key, {name: values[key] for name, values in derived.items()}) for key in derived["this run"]]
+
+
+def _derived(values: Mapping[str, Any]) -> Dict[str, Any]:
+    samples = values["iterations"] * values["global_batch"]
+    return {
+        "images a device and step": values["global_batch"] / values["devices"],
+        "samples seen": samples,
+        f"epochs of {CITYSCAPES_TRAIN} images": round(samples / CITYSCAPES_TRAIN, 1),
+        "learning rate a sample": values["base_lr"] / values["global_batch"],
+    }
+
+
+def _row(key: str, values: Dict[str, Any]) -> Row:
+    own = values["this run"]
+    differs = [name for name, value in values.items() if value is not None and not _equal(value, own)]
+    return Row(key, values, differs)
+
+
+def _equal(left: Any, right: Any) -> bool:
+    if isinstance(left, (int, float)) and isinstance(right, (int, float)):
+        return abs(left - right) <= 1e-9 * max(abs(left), abs(right))
+    return bool(left == right)
+
+
+def shown(value: Optional[Any]) -> str:
+    """A value as a person writes it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return " ".join(f"{part:g}" for part in value)
+    return str(value)
+
+
+def as_text(rows: Sequence[Row], colour: bool) -> str:
+    """The table for a terminal; `*` and, with `colour`, red mark what differs from this run."""
+    cells = [["", *COLUMNS]]
+    cells += [
+        [row.key, *(shown(row.values[name]) + ("*" if name in row.differs else "") for name in COLUMNS)] for row in rows
+    ]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    lines = []
+    for line in cells:
+        padded = [cell.ljust(width) for cell, width in zip(line, widths)]
+        if colour:
+            padded = [f"\033[31m{cell}\033[0m" if cell.rstrip().endswith("*") else cell for cell in padded]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """The table for a document; bold marks what differs from this run."""
+    lines = ["| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for row in rows:
+        cells = [
+            f"**{shown(row.values[name])}**" if name in row.differs else shown(row.values[name]) for name in COLUMNS
+        ]
+        lines.append(f"| {row.key} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
