@@ -40,7 +40,7 @@ if __name__ == "__main__":
         type=Path,
         required=True,
         metavar="FILE",
-        help="a recipe in config/, or results/<name>/config/train.json",
+        help="a recipe, or config/train.json of a run",
     )
     arguments.add_argument("--devices", type=int, metavar="N", help="devices; the recipe's own number if left out")
     arguments.add_argument("--markdown", action="store_true", help="a table for a document instead of a terminal")
