@@ -12,7 +12,9 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 from typing import Any, Deque, Generator, Iterable, Iterator, List, NamedTuple, Sequence
 
 import numpy as np
@@ -46,13 +48,16 @@ class Batch(NamedTuple):
     wait_s: float
 
 
-def batches(dataset: Any, steps: Iterable[List[int]], workers: int) -> Generator[Batch, None, None]:
+def batches(
+    dataset: Any, steps: Iterable[List[int]], workers: int, owner: str = "stdc"
+) -> Generator[Batch, None, None]:
     """Yield one batch for each list of keys, in order.
 
     Args:
         dataset: `dataset[key]` gives (image, label, …); it is pickled once for each worker.
         steps: keys of each batch.
         workers: processes; 0 reads in this one.
+        owner: names the semaphores of the processes, for `remove_semaphores`.
     Raises:
         InputError: a sample is not readable.
         WorkerLost: a worker process died.
@@ -60,7 +65,7 @@ def batches(dataset: Any, steps: Iterable[List[int]], workers: int) -> Generator
     if workers == 0:
         yield from _in_process(dataset, steps)
     else:
-        yield from _in_workers(dataset, steps, workers)
+        yield from _in_workers(dataset, steps, workers, owner)
 
 
 def _in_process(dataset: Any, steps: Iterable[List[int]]) -> Iterator[Batch]:
@@ -70,9 +75,9 @@ def _in_process(dataset: Any, steps: Iterable[List[int]]) -> Iterator[Batch]:
         yield _stack(samples, keys, started)
 
 
-def _in_workers(dataset: Any, steps: Iterable[List[int]], workers: int) -> Generator[Batch, None, None]:
+def _in_workers(dataset: Any, steps: Iterable[List[int]], workers: int, owner: str) -> Generator[Batch, None, None]:
     # Spawned, not forked: a fork copies paddle's threads' locks and the run folder's lock into the worker.
-    with _children_without(signal.SIGUSR1):
+    with _children_without(signal.SIGUSR1), _semaphores_of(owner):
         executor = concurrent.futures.ProcessPoolExecutor(
             workers, multiprocessing.get_context("spawn"), _start_worker, (dataset, os.getpid())
         )
@@ -99,6 +104,30 @@ def _in_workers(dataset: Any, steps: Iterable[List[int]], workers: int) -> Gener
             for future in futures:
                 future.cancel()
         executor.shutdown(wait=True)
+
+
+def remove_semaphores(owner: str, folder: Path = Path("/dev/shm")) -> None:
+    """Remove what a killed owner left in shared memory: a kill of the whole group takes the cleaner along.
+
+    Call only while no other process of this owner can run.
+    """
+    for path in folder.glob(f"sem.{owner}-*") if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _semaphores_of(owner: str) -> Iterator[None]:
+    """Semaphores made meanwhile carry the owner's name; by themselves they are called `mp-` and anything."""
+    settings = getattr(multiprocessing.current_process(), "_config", {})
+    before = settings.get("semprefix")
+    if before is not None and sys.platform.startswith("linux"):
+        settings["semprefix"] = f"/{owner}"
+    try:
+        yield
+    finally:
+        if before is not None:
+            settings["semprefix"] = before
 
 
 @contextlib.contextmanager

@@ -85,6 +85,11 @@ def run_hash(identity: Mapping[str, Any]) -> str:
     return files.sha256_text(files.canonical_json(identity))
 
 
+def semaphore_owner(run_hash: str) -> str:
+    """How the semaphores of a run's data workers are named, so that the next start finds what a kill left."""
+    return f"stdc-{run_hash[:16]}"
+
+
 def _bare_code(source: str) -> str:
     """Source without comments, docstrings, blank lines and spaces inside lines."""
     kept: List[str] = []

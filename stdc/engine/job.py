@@ -13,6 +13,7 @@ import numpy as np
 from stdc import files, metrics, provenance, recipe
 from stdc.data.dataset import EvalDataset, TrainDataset
 from stdc.data.lists import read_list
+from stdc.data.loader import remove_semaphores
 from stdc.data.transforms import TransformSettings
 from stdc.engine import checkpoint, device, identity, launch, weights
 from stdc.engine.records import write_visualdl
@@ -142,6 +143,7 @@ class TrainJob:
         """Remove what a killed process left, and say what the folder belongs to. Only while holding its lock."""
         for folder in (self.folder, self.folder / "checkpoints", self.folder / "best"):
             checkpoint.remove_temporary(folder)
+        remove_semaphores(identity.semaphore_owner(self.run_hash))
         with contextlib.suppress(FileNotFoundError):
             (self.folder / "diverged.json").unlink()
         files.write_json(self.folder / "identity.json", {"run_hash": self.run_hash, **self.identity})

@@ -19,7 +19,7 @@ import paddle
 
 from stdc import files, recipe
 from stdc.data.loader import Batch, WorkerLost, batches
-from stdc.engine import checkpoint, launch, weights
+from stdc.engine import checkpoint, identity, launch, weights
 from stdc.engine.checkpoint import Checkpoint
 from stdc.engine.optimizer import build_optimizer, optimizer_arrays, restore_optimizer
 from stdc.engine.records import History, Progress, ScalarLog, keep_pictures
@@ -156,8 +156,9 @@ class Trainer:
         sampler = StepSampler(len(self.frames), self.recipe.global_batch, self.seed, self.rank, self.world_size)
         keys = sampler.steps(self.state.iteration, iterations)
         progress = Progress(iterations, self.recipe.global_batch)
+        owner = identity.semaphore_owner(self.run_hash)
         # Closed on every way out, so that no data worker is left working.
-        with contextlib.closing(batches(self.dataset, keys, self.settings.workers)) as loaded:
+        with contextlib.closing(batches(self.dataset, keys, self.settings.workers, owner)) as loaded:
             try:
                 self._loop(loaded, stepping, history, scalars, progress, stop)
             except WorkerLost:

@@ -4,11 +4,12 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stdc.data.loader import WorkerLost, batches
+from stdc.data.loader import WorkerLost, batches, remove_semaphores
 from stdc.errors import InputError, InputErrors
 
 
@@ -54,6 +55,18 @@ def test_fault_in_a_worker_names_the_sample():
 def test_killed_worker_ends_the_work_with_a_reason():
     with pytest.raises(WorkerLost, match="a data worker died"):
         list(batches(Numbers("killed"), [[1], [13], [2]], 1))
+
+
+def test_semaphores_carry_the_owners_name_and_are_removed_by_it(tmp_path):
+    loaded = batches(Numbers(), ([key] for key in range(50)), 1, "stdc-test-owner")
+    next(loaded)
+    assert list(Path("/dev/shm").glob("sem.stdc-test-owner-*")), "no semaphore has the name"
+    loaded.close()
+    assert not list(Path("/dev/shm").glob("sem.stdc-test-owner-*"))
+    for name in ("sem.stdc-a-1", "sem.stdc-ab-1", "sem.mp-1"):
+        (tmp_path / name).write_bytes(b"")
+    remove_semaphores("stdc-a", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sem.mp-1", "sem.stdc-ab-1"]
 
 
 def test_leaving_early_leaves_no_process():
