@@ -576,7 +576,7 @@ def case_recipe(templates: Templates, place: Path, chance: Chance) -> Tuple[str,
         what = "damage"
     elif kind == "tag":
         path.write_text(text + f'report: !!python/object/apply:os.system ["touch {place}/marker"]\n')
-        culprits, what, must_fail = ["Config file"], "a tag that makes objects", True
+        culprits, what, must_fail = ["configuration"], "a tag that makes objects", True
     else:
         parent, key = config, chance.choice(sorted(config))
         if isinstance(config[key], dict) and chance.random() < 0.8:
@@ -610,9 +610,11 @@ def case_recipe(templates: Templates, place: Path, chance: Chance) -> Tuple[str,
     need(not (place / "marker").exists(), "THE TAG RAN")
     mutation = Mutation(what, culprits, must_fail)
     run = Run(result.returncode, result.stderr + result.stdout)
-    # Where the file is no YAML at all, Snakemake says so before this project has the word: exit code 1.
-    unreadable = "Config file" in run.said
-    end = judge(run, [mutation], "snakemake", (0, 1, 2) if unreadable else (0, 2))
+    if "not valid JSON or YAML" in run.said or "in load_configfile" in run.said:
+        # No YAML at all: Snakemake ends, in its own way, before this project has the word.
+        need(run.code == 1 and kind in ("damage", "tag"), f"snakemake: exit code {run.code}")
+        return "refused", [mutation]
+    end = judge(run, [mutation], "snakemake")
     return ("success" if end else "refused"), [mutation]
 
 
