@@ -202,6 +202,14 @@ def min_kept(recipe: TrainRecipe, device_batch: int) -> int:
     return int(recipe.ohem_min_kept)
 
 
+def network(model: Mapping[str, Any]) -> Dict[str, Any]:
+    """Arguments of `stdc.nn.segmentor.build_segmentor` for a `model` section."""
+    return {
+        "backbone": model["backbone"],
+        "pool_counts_padding": bool(model.get("pool_counts_padding", False)),
+    }
+
+
 def samples_seen(recipe: TrainRecipe) -> int:
     """Training crops drawn over the whole run."""
     return recipe.iterations * recipe.global_batch

@@ -86,7 +86,7 @@ class EvaluateJob:
 
         device.select(self.kind)
         protocols = predict.read_protocols(self.config["evaluate"]["protocols"])
-        model = predict.load_network(self.config["model"]["backbone"], self.weights)
+        model = predict.load_network(self.config["model"], self.weights)
         rank, world_size = launch.rank_and_world()
         indices = evaluate.shard(len(dataset), rank, world_size)
         if not launch.in_rank():

@@ -65,7 +65,7 @@ def run_identity(
 
     return {
         "recipe": recipe.as_dict(train_recipe),
-        "backbone": model["backbone"],
+        "network": recipe.network(model),
         "seed": seed,
         "world_size": world_size,
         # Sums are split over threads, so another count gives other last bits.

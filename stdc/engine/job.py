@@ -165,7 +165,7 @@ class TrainJob:
             folder=self.folder,
             run_hash=self.run_hash,
             train_recipe=self.recipe,
-            backbone=self.config["model"]["backbone"],
+            network=recipe.network(self.config["model"]),
             seed=self.seed,
             settings=LoopSettings(
                 save_interval=train["save_interval"],
@@ -212,7 +212,13 @@ class TrainJob:
         return miou_and_pictures
 
     def _write_outputs(self, model: Arrays, best: Optional[Arrays]) -> None:
-        """Each output whole and at its place only when it is complete; the weights last."""
+        """Each output whole and at its place only when it is complete; the weights last.
+
+        The weights get the heads that PaddleSeg builds and never runs, so that it finds every key it knows.
+        """
+        # Imports paddle, so not before this process has one.
+        from stdc.nn.state import with_unused_heads
+
         outputs = self.outputs
         for name, array in model.items():
             if not np.isfinite(array).all():
@@ -222,8 +228,8 @@ class TrainJob:
             write_visualdl(self.folder, outputs.vdl)
         files.write_json(outputs.provenance, self._provenance())
         if outputs.best is not None and best is not None:
-            weights.write_pdparams(outputs.best, best)
-        weights.write_pdparams(outputs.model, model)
+            weights.write_pdparams(outputs.best, with_unused_heads(best))
+        weights.write_pdparams(outputs.model, with_unused_heads(model))
         self.say(f"wrote {outputs.model}")
 
     def _provenance(self) -> Dict[str, Any]:

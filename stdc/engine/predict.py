@@ -21,7 +21,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from stdc import files
+from stdc import files, recipe
 from stdc.data.dataset import EvalDataset, read_image
 from stdc.data.labels import TRAIN_COLORS
 from stdc.data.submission import PREDICTION_SUFFIX, prediction_png
@@ -73,16 +73,16 @@ def read_protocols(section: Sequence[Mapping[str, Any]]) -> List[Protocol]:
     return protocols
 
 
-def load_network(backbone: str, path: files.PathLike) -> paddle.nn.Layer:
+def load_network(section: Mapping[str, Any], path: files.PathLike) -> paddle.nn.Layer:
     """A network in evaluation mode with every one of its parameters from a file.
 
     Args:
-        backbone: "stdc1" or "stdc2".
+        section: the `model` section: backbone, pool_counts_padding.
         path: `.pdparams` or `.safetensors`. The heads that PaddleSeg saves and never runs are left out.
     Raises:
         InputError: the file is unreadable, or a parameter is missing, unknown or of another shape.
     """
-    model = build_segmentor(backbone)
+    model = build_segmentor(**recipe.network(section))
     load_segmentor(model, weights.read(path), str(path))
     model.eval()
     return model

@@ -12,7 +12,7 @@ import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -79,6 +79,7 @@ class Trainer:
         folder: the run folder; this process or its watcher holds its lock.
         run_hash: names the run, see `stdc.engine.identity`.
         dataset: `dataset[key]` gives (image, train ids, …).
+        network: arguments of `build_segmentor`.
         frames: names of the samples, in the order of the training list.
         evaluate: see `Evaluate`; None where evaluation during training is off.
     """
@@ -88,7 +89,7 @@ class Trainer:
         folder: Path,
         run_hash: str,
         train_recipe: recipe.TrainRecipe,
-        backbone: str,
+        network: Mapping[str, Any],
         seed: int,
         settings: LoopSettings,
         dataset: Any,
@@ -111,7 +112,7 @@ class Trainer:
             detail_weight=train_recipe.detail_weight,
         )
         paddle.seed(derived_seed("weights", seed))
-        self.model = build_segmentor(backbone)
+        self.model = build_segmentor(**network)
         if pretrained is not None:
             load_backbone(self.model, pretrained, "backbone weights")
         if self.world_size > 1:

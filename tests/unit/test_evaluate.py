@@ -329,8 +329,8 @@ def test_network_with_one_parameter_missing_is_not_evaluated(tmp_path: Path) -> 
     arrays = state_arrays(build_segmentor("stdc1"))
     del arrays["ffm.conv1.weight"]
     weights.write_pdparams(tmp_path / "model.pdparams", arrays)
-    with pytest.raises(InputError, match=r"(?s)model.pdparams: 1 parameters .*ffm.conv1.weight: missing"):
-        predict.load_network("stdc1", tmp_path / "model.pdparams")
+    with pytest.raises(InputError, match=r"model\.pdparams: .*ffm\.conv1\.weight: missing"):
+        predict.load_network({"backbone": "stdc1"}, tmp_path / "model.pdparams")
 
 
 def test_predictions_are_found_and_scored_alike_by_the_official_evaluation(

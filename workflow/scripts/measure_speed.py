@@ -21,7 +21,7 @@ def main(options: argparse.Namespace) -> None:
     device.select(options.device)
     from stdc.engine.predict import load_network
 
-    model = load_network(config["model"]["backbone"], options.weights)
+    model = load_network(config["model"], options.weights)
     inference = measure_inference(model, config["speed"], options.device)
     inference["threads"] = options.threads
     training = training_speed(read_history(options.history), hardware["devices"])

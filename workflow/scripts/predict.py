@@ -31,7 +31,7 @@ def main(options: argparse.Namespace) -> None:
 
     device.select(options.device)
     protocol = predict.read_protocols(config["evaluate"]["protocols"])[0]
-    model = predict.load_network(config["model"]["backbone"], options.weights)
+    model = predict.load_network(config["model"], options.weights)
     progress = Progress("images", len(dataset))
     predict.write_predictions(model, dataset, protocol, options.output, options.overlay, progress.step)
     progress.finish()
