@@ -128,7 +128,8 @@ def sample_generator(seed: int, epoch: int, index: int) -> np.random.RandomState
 
 def read_image(path: Path) -> np.ndarray:
     """An image file as (H, W, 3), uint8, red-green-blue."""
-    image = _decode(path, cv2.IMREAD_COLOR)
+    # As stored: the label raster beside it knows nothing of an orientation tag.
+    image = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

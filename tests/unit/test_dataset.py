@@ -128,3 +128,13 @@ def test_label_ids_in_place_of_train_ids_are_refused(entries: List[Entry]) -> No
 def test_crop_that_no_scale_can_fill_names_key_and_image(entries: List[Entry]) -> None:
     with pytest.raises(InputError, match=r"^train.crop_width: 193 pixels, .*aachen_000000_000019.png"):
         crops(entries, crop_width=193)[0]
+
+
+def test_orientation_tag_does_not_turn_the_image_away_from_its_label(entries: List[Entry], tmp_path: Path) -> None:
+    from PIL import Image
+
+    pixels = read_image(entries[0].image)
+    tag = Image.Exif()
+    tag[0x0112] = 6  # Orientation: to be turned by 90 degrees.
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=tag)
+    assert np.array_equal(read_image(tmp_path / "turned.png"), pixels)
