@@ -58,12 +58,21 @@ parity: setup ## compare with independent implementations side by side (installs
 floor: ## run the unit tests on Python 3.8 or 3.9 with Paddle 2.6.2; says so where there is no such Python
 	@tests/floor/run.sh $(ARGS)
 
+torture: setup ## hundreds of damaged and hostile inputs against every program (ARGS="--help" for its options)
+	@$(TRAIN) tests/reliability/torture.py $(ARGS)
+
+chaos: setup ## kill the workflow at random instants; the results stay the same (ARGS="--help" for its options)
+	@$(TRAIN) tests/reliability/chaos.py $(ARGS)
+
 images: ## build the images python, cpu, cuda, and corex where COREX_BASE_IMAGE names the SDK's (ARGS="--engine buildah")
 	@for image in python cpu cuda; do docker/build.sh $(ARGS) $$image; done
 	@if [[ -n "$${COREX_BASE_IMAGE:-}" ]]; then docker/build.sh $(ARGS) corex; else \
 		echo "images: corex left out: its base is not public; name yours by COREX_BASE_IMAGE (docker/README.md)"; fi
 
 image-test: setup ## build the cpu image and run the mini recipe inside: same bytes as here (needs a Docker engine; 10 minutes)
+	@STDC_IMAGE_TEST=1 $(TRAIN) -m pytest tests/containers $(ARGS)
+
+image-test: setup ## build the cpu image on a local base and run the mini DAG inside
 	@STDC_IMAGE_TEST=1 $(TRAIN) -m pytest tests/containers $(ARGS)
 
 docs: setup ## write the table of keys in config/README.md anew from the schema
