@@ -72,9 +72,6 @@ images: ## build the images python, cpu, cuda, and corex where COREX_BASE_IMAGE 
 image-test: setup ## build the cpu image and run the mini recipe inside: same bytes as here (needs a Docker engine; 10 minutes)
 	@STDC_IMAGE_TEST=1 $(TRAIN) -m pytest tests/containers $(ARGS)
 
-image-test: setup ## build the cpu image on a local base and run the mini DAG inside
-	@STDC_IMAGE_TEST=1 $(TRAIN) -m pytest tests/containers $(ARGS)
-
 docs: setup ## write the table of keys in config/README.md anew from the schema
 	@$(WORKFLOW) workflow/lib/reference.py
 
