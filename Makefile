@@ -55,6 +55,10 @@ parity: setup ## compare with independent implementations side by side (installs
 	@tests/parity/setup.sh
 	@$(TRAIN) tests/parity/run_parity.py $(ARGS)
 
+bench: setup ## measure speed beside PaddleSeg, both in one process (installs the peer beside; minutes)
+	@tests/parity/setup.sh
+	@OMP_NUM_THREADS=1 GLOG_minloglevel=2 PYTHONWARNINGS=ignore .venv/parity-paddle3/bin/python benchmarks/side_by_side.py $(ARGS)
+
 floor: ## run the unit tests on Python 3.8 or 3.9 with Paddle 2.6.2; says so where there is no such Python
 	@tests/floor/run.sh $(ARGS)
 
