@@ -92,8 +92,6 @@ class Reference:
     sources: Dict[str, Source]
     figures: Tuple[Figure, ...]
     speeds: Tuple[Speed, ...]
-    published_runs: Dict[str, Dict[str, Any]]
-    mmseg_recipe: Dict[str, Any]
 
 
 def load_reference(path: PathLike = DEFAULT_PATH) -> Reference:
@@ -120,7 +118,7 @@ class _Reader:
         self.problems: List[str] = []
 
     def reference(self, document: Any) -> Reference:
-        keys = ("format", "tolerance_points", "sources", "figures", "speeds", "published_runs", "mmseg_recipe")
+        keys = ("format", "tolerance_points", "sources", "figures", "speeds")
         top = self.mapping("top level", document, keys)
         if top.get("format") != 1:
             self.problems.append(f"format: {top.get('format')!r}; this program reads format 1")
@@ -138,14 +136,7 @@ class _Reader:
         names = [figure.id for figure in figures] + [speed.id for speed in speeds]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.problems.append(f"id: {name!r} occurs {names.count(name)} times")
-        published = self.any_mapping("published_runs", top.get("published_runs"))
-        run_keys = ("iterations", "global_batch", "devices", "crop_height", "crop_width")
-        for preset in sorted(PRESETS):
-            where = f"published_runs.{preset}"
-            for key, value in self.mapping(where, published.get(preset), run_keys).items():
-                self.number(f"{where}.{key}", value, 1, math.inf)
-        mmseg = self.any_mapping("mmseg_recipe", top.get("mmseg_recipe"))
-        return Reference(tolerance, sources, tuple(figures), tuple(speeds), published, mmseg)
+        return Reference(tolerance, sources, tuple(figures), tuple(speeds))
 
     def figure(self, index: int, value: Any, sources: Mapping[str, Source], tolerance: float) -> Figure:
         where = f"figures[{index}]"

@@ -1,0 +1,69 @@
+"""The confusion matrix as a heat map, and which class is taken for which."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import List, Optional, Sequence, Tuple
+
+_CELL, _LEFT, _TOP = 25, 104, 96
+
+#: Shares that are written into their cell.
+_SHOWN_SHARE = 0.05
+
+
+def heat_map(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> str:
+    """SVG markup: a row is a true class, a cell the share of its pixels predicted as the column's class.
+
+    Args:
+        confusion: pixel counts, square; row = truth.
+        names: of the classes.
+    """
+    size = len(names)
+    width, height = _LEFT + size * _CELL + 2, _TOP + size * _CELL + 2
+    parts = [f'<svg class="heat" viewBox="0 0 {width} {height}" role="img" aria-label="Confusion matrix">']
+    for index, name in enumerate(names):
+        middle = (index + 0.5) * _CELL
+        x, y = _LEFT + middle + 4, _TOP - 8
+        parts.append(
+            f'<text class="name" x="{_LEFT - 8}" y="{_TOP + middle + 4}" text-anchor="end">{escape(name)}</text>'
+        )
+        parts.append(f'<text class="name" x="{x}" y="{y}" transform="rotate(-55 {x} {y})">{escape(name)}</text>')
+    for row, counts in enumerate(confusion):
+        total = sum(counts)
+        for column, count in enumerate(counts):
+            share = count / total if total else 0.0
+            x, y = _LEFT + column * _CELL, _TOP + row * _CELL
+            words = f"{names[row]} predicted as {names[column]}: {100 * share:.2f} % ({count:,} of {total:,} pixels)"
+            kind = "hit" if row == column else "miss"
+            parts.append(
+                f'<g><title>{escape(words)}</title><rect class="cell" x="{x}" y="{y}" width="{_CELL - 1}" '
+                f'height="{_CELL - 1}" rx="2"/>'
+            )
+            if count:
+                parts.append(
+                    f'<rect class="{kind}" x="{x}" y="{y}" width="{_CELL - 1}" height="{_CELL - 1}" rx="2" '
+                    f'fill-opacity="{max(share, 0.03):.3f}"/>'
+                )
+            if share >= _SHOWN_SHARE:
+                strong = " strong" if share > 0.55 else ""
+                parts.append(
+                    f'<text class="share{strong}" x="{x + (_CELL - 1) / 2}" y="{y + 16}" text-anchor="middle">'
+                    f"{100 * share:.0f}</text>"
+                )
+            parts.append("</g>")
+    return "".join(parts) + "</svg>"
+
+
+def taken_for(counts: Sequence[int], own: int) -> Optional[Tuple[int, float]]:
+    """(class, share of the pixels) that a class is most often taken for; None where it is never mistaken."""
+    total = sum(counts)
+    others: List[Tuple[int, int]] = [(count, -index) for index, count in enumerate(counts) if index != own]
+    count, place = max(others, default=(0, 0))
+    return (-place, count / total) if total and count else None
+
+
+def pixel_shares(confusion: Sequence[Sequence[int]]) -> List[float]:
+    """Share of each class in the pixels that count."""
+    totals = [sum(row) for row in confusion]
+    whole = sum(totals)
+    return [total / whole if whole else 0.0 for total in totals]

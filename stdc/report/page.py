@@ -1,0 +1,271 @@
+"""The report page: one HTML file without script or network, and a second one without pictures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from stdc import recipe, recipe_diff
+from stdc.data.labels import TRAIN_COLORS, TRAIN_NAMES
+from stdc.reference import Reference
+from stdc.report.confusion import heat_map, pixel_shares, taken_for
+from stdc.report.curves import Series, line_chart
+from stdc.report.facts import DATASETS, city_counts, dataset_facts, protocol_line, provenance_of
+from stdc.report.inputs import Results, SeedResult
+from stdc.report.pictures import Picture
+from stdc.report.text import NONE, number, percent, short_hash, size_text
+
+TEMPLATE, STYLE = "template.html", "style.css"
+
+#: Above this share of time spent waiting for data, more workers would train faster.
+WAIT_WARNING = 0.10
+
+_VERDICT_STYLES = {
+    "REPRODUCED": "good",
+    "WITHIN NOISE": "near",
+    "BELOW": "bad",
+    "NOT COMPARABLE": "neutral",
+}
+
+
+class Tile(NamedTuple):
+    """A key figure."""
+
+    label: str
+    value: str
+    unit: str
+    note: str
+
+
+def render(
+    results: Results,
+    verdict: Mapping[str, Any],
+    reference: Reference,
+    pictures: Optional[Sequence[Picture]],
+    other_page: str = "",
+) -> str:
+    """The page as HTML.
+
+    Args:
+        pictures: None for the page that may be shared, which holds no pixel of the dataset.
+        other_page: file name of the page without pictures, told on the one with pictures.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(str(Path(__file__).parent)),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, number=number, sha=short_hash, size=size_text)
+    first = results.seeds[0]
+    charts = [dict(chart, svg=Markup(chart["svg"])) for chart in _charts(results)]
+    return environment.get_template(TEMPLATE).render(
+        style=Markup(Path(__file__).with_name(STYLE).read_text(encoding="utf-8")),
+        name=results.config["name"],
+        backbone=str(results.config["model"].get("backbone", "")).upper(),
+        dataset=DATASETS.get(results.config["dataset_kind"], results.config["dataset_kind"]),
+        verdict=verdict,
+        verdict_style=_VERDICT_STYLES.get(verdict["verdict"], "neutral"),
+        tiles=_tiles(results, verdict),
+        protocol=protocol_line(first.metrics),
+        charts=charts,
+        several=len(results.seeds) > 1,
+        first_seed=first.seed,
+        has_best=first.best is not None,
+        published=_published(verdict, results),
+        measured=verdict["measured"],
+        classes=_classes(results),
+        categories=_categories(first),
+        has_iiou="iiou" in first.metrics,
+        heat=Markup(heat_map(first.metrics["confusion"], list(first.metrics["class_iou"]))),
+        pictures=pictures,
+        other_page=other_page,
+        speed=_speed(results),
+        published_speeds=[speed for speed in reference.speeds if speed.backbone == results.config["model"]["backbone"]],
+        sources=reference.sources,
+        recipe_rows=_recipe_rows(results),
+        recipe_columns=recipe_diff.COLUMNS[1:],
+        preset=recipe.resolve(results.config["train"]).preset,
+        dataset_facts=dataset_facts(results),
+        cities=city_counts(results.manifest),
+        provenance=[provenance_of(seed) for seed in results.seeds],
+    )
+
+
+def _tiles(results: Results, verdict: Mapping[str, Any]) -> List[Tile]:
+    main = verdict["measured"][0]
+    first = results.seeds[0]
+    final = main["final"]
+    tiles = [
+        Tile("mIoU, final weights", _points(final), "%", _spread_note(final) or f"{main['images']} validation images")
+    ]
+    if main["best"]:
+        tiles.append(Tile("mIoU, best weights", _points(main["best"]), "%", "chosen on these same images: optimistic"))
+    tiles.append(
+        Tile("category mIoU", percent(_mean(first.metrics.get("category_iou", {}).values())), "%", "final weights")
+    )
+    if "iiou" in first.metrics:
+        tiles.append(Tile("iIoU, classes", percent(first.metrics["iiou"].get("miiou")), "%", "weighted by object size"))
+    tiles.append(Tile("pixel accuracy", percent(first.metrics.get("pixel_accuracy")), "%", "final weights"))
+    training = (first.speed or {}).get("training") or {}
+    if training.get("images_per_s") is not None:
+        share = training.get("reader_wait_share")
+        note = f"{number(training.get('images_per_s_per_device'))} a device"
+        note += f", {percent(share, 1)} % waiting for data" if share is not None else ""
+        tiles.append(Tile("training", number(training["images_per_s"]), "images/s", note))
+    inference = (first.speed or {}).get("inference") or {}
+    if inference.get("fps") is not None:
+        middle = number((inference.get("latency_ms") or {}).get("p50"), 1)
+        tiles.append(
+            Tile(
+                "inference", number(inference["fps"]), "FPS", f"{middle} ms median, {size_text(inference.get('size'))}"
+            )
+        )
+    return tiles
+
+
+def _points(spread: Optional[Mapping[str, Any]]) -> str:
+    return f"{spread['mean']:.2f}" if spread else NONE
+
+
+def _spread_note(spread: Optional[Mapping[str, Any]]) -> str:
+    if not spread or len(spread["seeds"]) == 1:
+        return ""
+    return f"{len(spread['seeds'])} seeds, {spread['min']:.2f} to {spread['max']:.2f}"
+
+
+def _charts(results: Results) -> List[Dict[str, Any]]:
+    """Learning curves; a line a seed, and for one seed the parts of the loss too."""
+    styles = ["c0", "c1", "c2", "c3"]
+
+    def lines(key: str, kind: str, factor: float = 1.0, suffix: str = "") -> List[Series]:
+        made = []
+        for index, seed in enumerate(results.seeds):
+            points = [
+                (float(event["iteration"]), factor * float(event[key]))
+                for event in getattr(seed, kind)
+                if isinstance(event.get(key), (int, float)) and math.isfinite(event[key])
+            ]
+            name = key if len(results.seeds) == 1 else f"seed {seed.seed}"
+            made.append(Series(name, points, styles[index % len(styles)] + suffix))
+        return made
+
+    loss = lines("loss", "losses")
+    legend = [(line.name, line.style) for line in loss] if len(loss) > 1 else []
+    if len(results.seeds) == 1:
+        parts = [("ohem", "main head"), ("detail_bce", "detail, cross entropy"), ("detail_dice", "detail, Dice")]
+        for index, (key, name) in enumerate(parts, start=1):
+            loss += [line._replace(name=name, style=styles[index]) for line in lines(key, "losses")]
+        legend = [(line.name, line.style) for line in loss if line.points]
+    charts = [
+        ("Loss", "sum of all heads, mean of each logging interval", loss, "{:.4g}", True, legend),
+        ("Validation mIoU", "percent, during training", lines("miou", "evaluations", 100, " dots"), "{:.4g}", True, []),
+        ("Learning rate", "", lines("lr", "losses"), "{:.3g}", True, []),
+        ("Training speed", "images/s, all devices", lines("images_per_s", "losses"), "{:.4g}", True, []),
+    ]
+    made = []
+    for title, note, series, form, from_zero, keys in charts:
+        svg = line_chart(title, series, form.format, from_zero)
+        if svg:
+            made.append({"title": title, "note": note, "svg": svg, "legend": keys})
+    return made
+
+
+def _published(verdict: Mapping[str, Any], results: Results) -> Dict[str, List[Mapping[str, Any]]]:
+    """Comparisons with figures of the same network, and the others."""
+    backbone = results.config["model"]["backbone"]
+    rows = [dict(row, style=_VERDICT_STYLES[row["verdict"]]) for row in verdict["comparisons"]]
+    return {
+        "same": [row for row in rows if row["backbone"] == backbone and row["ever_comparable"]],
+        "information": [row for row in rows if row["backbone"] == backbone and not row["ever_comparable"]],
+    }
+
+
+def _classes(results: Results) -> List[Dict[str, Any]]:
+    """A row a class. IoU are means over the seeds; shares and mistakes are those of the first."""
+    first = results.seeds[0]
+    names = list(first.metrics["class_iou"])
+    confusion = first.metrics["confusion"]
+    shares = pixel_shares(confusion)
+    colors = dict(zip(TRAIN_NAMES, TRAIN_COLORS.tolist()))
+    rows = []
+    for index, name in enumerate(names):
+        mistaken = taken_for(confusion[index], index)
+        final = _mean_if_all([seed.metrics["class_iou"].get(name) for seed in results.seeds])
+        best = _mean_if_all([(seed.best or {}).get("class_iou", {}).get(name) for seed in results.seeds])
+        rows.append(
+            {
+                "name": name,
+                "color": "#{:02x}{:02x}{:02x}".format(*colors.get(name, (128, 128, 128))),
+                "share": shares[index],
+                "final": final,
+                "best": best,
+                "iiou": (first.metrics.get("iiou") or {}).get("class_iiou", {}).get(name),
+                "taken_for": names[mistaken[0]] if mistaken else None,
+                "taken_share": mistaken[1] if mistaken else None,
+            }
+        )
+    return rows
+
+
+def _categories(first: SeedResult) -> List[Dict[str, Any]]:
+    iiou = (first.metrics.get("iiou") or {}).get("category_iiou", {})
+    return [
+        {
+            "name": name,
+            "final": value,
+            "best": ((first.best or {}).get("category_iou") or {}).get(name),
+            "iiou": iiou.get(name),
+        }
+        for name, value in (first.metrics.get("category_iou") or {}).items()
+    ]
+
+
+def _speed(results: Results) -> List[Dict[str, Any]]:
+    rows = []
+    for seed in results.seeds:
+        if seed.speed is None:
+            continue
+        training = seed.speed.get("training") or {}
+        wait = training.get("reader_wait_share")
+        rows.append(
+            {
+                "seed": seed.seed,
+                "training": training,
+                "inference": seed.speed.get("inference") or {},
+                "waiting": wait is not None and wait > WAIT_WARNING,
+            }
+        )
+    return rows
+
+
+def _recipe_rows(results: Results) -> List[Dict[str, Any]]:
+    """This run's recipe as text beside the published ones; marked where it differs from its own preset's."""
+    train = results.config["train"]
+    preset = recipe.resolve(train).preset
+    devices = (results.seeds[0].provenance.get("hardware") or {}).get("devices")
+    this, *others = recipe_diff.COLUMNS
+    return [
+        {
+            "label": row.key,
+            "this": recipe_diff.shown(row.values[this]),
+            "published": {name: recipe_diff.shown(row.values[name]) for name in others},
+            "deviates": preset in row.differs,
+        }
+        for row in recipe_diff.compare(train, devices if isinstance(devices, int) else 1)
+    ]
+
+
+def _mean(values: Any) -> Optional[float]:
+    present = [value for value in values if value is not None]
+    return math.fsum(present) / len(present) if present else None
+
+
+def _mean_if_all(values: Sequence[Optional[float]]) -> Optional[float]:
+    present = [value for value in values if value is not None]
+    return math.fsum(present) / len(present) if present and len(present) == len(values) else None
