@@ -12,9 +12,10 @@ import numpy as np
 
 from stdc import files, metrics, provenance, recipe
 from stdc.data.dataset import EvalDataset, TrainDataset
+from stdc.data.inventory import read_manifest
 from stdc.data.lists import read_list
 from stdc.data.loader import remove_semaphores
-from stdc.data.transforms import TransformSettings
+from stdc.data.transforms import TransformSettings, check_crop
 from stdc.engine import checkpoint, device, identity, launch, weights
 from stdc.engine.records import write_visualdl
 from stdc.errors import RunError
@@ -85,10 +86,15 @@ class TrainJob:
         self.started = datetime.datetime.now(datetime.timezone.utc)
         self.recipe = recipe.resolve(config["train"])
         recipe.per_device_batch(self.recipe, hardware.devices)
-        device.prepare(hardware.device, hardware.threads, device.kernel_flags(recipe.as_dict(self.recipe)))
+        self.settings = TransformSettings.from_recipe(self.recipe)
+        # Before anything slow: a crop that does not fit is found here, not at the first image that is too small.
+        frames = read_manifest(inputs.manifest)["frames"]
+        for height, width in sorted({tuple(frame["size"]) for frame in frames if frame["split"] == "train"}):
+            check_crop(self.settings, height, width)
         separator = config["data"]["separator"]
         self.train_entries = read_list(inputs.train_list, inputs.dataset, inputs.labels, separator)
         self.val_entries = read_list(inputs.val_list, inputs.dataset, inputs.labels, separator)
+        device.prepare(hardware.device, hardware.threads, device.kernel_flags(recipe.as_dict(self.recipe)))
         self.identity = self._identity()
         self.run_hash = identity.run_hash(self.identity)
         self.folder = runs / self.run_hash[:16]
@@ -159,8 +165,6 @@ class TrainJob:
         if world_size > 1:
             paddle.distributed.init_parallel_env()
         train = self.config["train"]
-        names = [field.name for field in dataclasses.fields(TransformSettings)]
-        settings = TransformSettings(**{name: getattr(self.recipe, name) for name in names})
         trainer = Trainer(
             folder=self.folder,
             run_hash=self.run_hash,
@@ -175,12 +179,12 @@ class TrainJob:
                 workers=self.hardware.workers,
                 visualdl=bool(train.get("visualdl")),
             ),
-            dataset=TrainDataset(self.train_entries, settings, self.seed),
+            dataset=TrainDataset(self.train_entries, self.settings, self.seed),
             frames=[entry.frame for entry in self.train_entries],
             evaluate=self._evaluator(rank, world_size) if self.evaluate_every() else None,
             device_kind=self.hardware.device,
             say=self.say if rank == 0 else _silent,
-            pretrained=weights.read(self.inputs.backbone) if self.inputs.backbone else None,
+            pretrained=self.inputs.backbone,
         )
         trainer.run()
         if rank == 0:

@@ -82,6 +82,7 @@ class Trainer:
         network: arguments of `build_segmentor`.
         frames: names of the samples, in the order of the training list.
         evaluate: see `Evaluate`; None where evaluation during training is off.
+        pretrained: file with the backbone's weights; None: random initialization.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Trainer:
         evaluate: Optional[Evaluate],
         device_kind: str,
         say: Say,
-        pretrained: Optional[Arrays] = None,
+        pretrained: Optional[Path] = None,
     ) -> None:
         self.folder, self.run_hash = folder, run_hash
         self.recipe, self.seed, self.settings = train_recipe, seed, settings
@@ -114,7 +115,7 @@ class Trainer:
         paddle.seed(derived_seed("weights", seed))
         self.model = build_segmentor(**network)
         if pretrained is not None:
-            load_backbone(self.model, pretrained, "backbone weights")
+            load_backbone(self.model, weights.read(pretrained), str(pretrained))
         if self.world_size > 1:
             convert_sync_batch_norm(self.model, portable=device_kind != "gpu")
         self.optimizer = build_optimizer(self.model, train_recipe)
