@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import List, Optional, Sequence, Tuple
 
-_CELL, _LEFT, _TOP = 25, 104, 96
+_CELL, _LEFT, _TOP, _RIGHT = 25, 104, 92, 56
 
 #: Shares that are written into their cell.
 _SHOWN_SHARE = 0.05
@@ -19,7 +19,7 @@ def heat_map(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> str:
         names: of the classes.
     """
     size = len(names)
-    width, height = _LEFT + size * _CELL + 2, _TOP + size * _CELL + 2
+    width, height = _LEFT + size * _CELL + _RIGHT, _TOP + size * _CELL + 2
     parts = [f'<svg class="heat" viewBox="0 0 {width} {height}" role="img" aria-label="Confusion matrix">']
     for index, name in enumerate(names):
         middle = (index + 0.5) * _CELL
@@ -42,7 +42,7 @@ def heat_map(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> str:
             if count:
                 parts.append(
                     f'<rect class="{kind}" x="{x}" y="{y}" width="{_CELL - 1}" height="{_CELL - 1}" rx="2" '
-                    f'fill-opacity="{max(share, 0.03):.3f}"/>'
+                    f'fill-opacity="{max(share, 0.0002) ** (1.0 if kind == "hit" else 0.6):.3f}"/>'
                 )
             if share >= _SHOWN_SHARE:
                 strong = " strong" if share > 0.55 else ""

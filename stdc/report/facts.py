@@ -6,7 +6,7 @@ import datetime
 from typing import Any, Dict, List, Mapping, Tuple
 
 from stdc.report.inputs import Results, SeedResult, main_protocol
-from stdc.report.text import NONE, TIMES, number, plain, short_hash, size_text
+from stdc.report.text import NONE, TIMES, number, numbers, plain, short_hash, size_text
 
 #: Label and value.
 Fact = Tuple[str, str]
@@ -21,10 +21,9 @@ DATASETS = {
 def protocol_line(metrics: Mapping[str, Any]) -> List[str]:
     """How the figures were evaluated, in parts of one line."""
     protocol = main_protocol(metrics)
-    scales = ", ".join(f"{scale:g}" for scale in protocol.get("scales") or ())
     return [
         f"{metrics['images']} whole images of {size_text(protocol.get('size'))}",
-        f"scale {scales}",
+        f"scale {numbers(protocol.get('scales'))}",
         "mirrored too" if protocol.get("flip") else "not mirrored",
         str(protocol.get("precision")),
         str(protocol.get("backend")),

@@ -14,7 +14,7 @@ from stdc.report.curves import Series, line_chart
 from stdc.report.facts import DATASETS, city_counts, dataset_facts, protocol_line, provenance_of
 from stdc.report.inputs import Results, SeedResult
 from stdc.report.pictures import Picture
-from stdc.report.text import NONE, number, percent, short_hash, size_text
+from stdc.report.text import NONE, number, numbers, percent, size_text
 
 TEMPLATE, STYLE = "template.html", "style.css"
 
@@ -61,7 +61,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, number=number, sha=short_hash, size=size_text)
+    environment.filters.update(percent=percent, number=number, size=size_text, numbers=numbers)
     first = results.seeds[0]
     charts = [dict(chart, svg=Markup(chart["svg"])) for chart in _charts(results)]
     return environment.get_template(TEMPLATE).render(

@@ -21,6 +21,11 @@ def number(value: Any, digits: int = 2) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
 
 
+def numbers(values: Optional[Sequence[float]]) -> str:
+    """Numbers in a row, as short as they are."""
+    return ", ".join(f"{value:g}" for value in values or ()) or NONE
+
+
 def short_hash(value: Any) -> str:
     """The beginning of a hash."""
     return str(value)[:12] if value else NONE

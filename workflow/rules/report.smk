@@ -20,13 +20,17 @@ rule report:
     output:
         verdict=f"{RESULTS}/verdict.json",
         report=f"{RESULTS}/report.html",
+        # Written beside the report: figures without pixels of the dataset.
+        shared=f"{RESULTS}/report_metrics_only.html",
     log:
         f"logs/report/{NAME}.log",
     benchmark:
         f"logs/benchmark/report/{NAME}.tsv"
+    threads: HARDWARE["threads"]
     resources:
         mem_mb=4000,
         runtime=30,
+        maths_threads=HARDWARE["threads"],
     params:
         dataset=lambda wildcards: DATASET,
         results=lambda wildcards, output: os.path.dirname(output.verdict),
@@ -39,6 +43,7 @@ rule report:
             --dataset {params.dataset:q} \
             --labels {input.labels:q} \
             --list {input.val_list:q} \
+            --threads {resources.maths_threads} \
             --verdict {output.verdict:q} \
             --report {output.report:q} \
             --log {log:q}
