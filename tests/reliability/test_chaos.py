@@ -31,41 +31,25 @@ def test_workflow_killed_at_random_instants_ends_as_if_nothing_had_happened() ->
 
 def test_recipe_that_makes_objects_or_runs_code_is_refused(tmp_path: Path) -> None:
     tiny = (REPOSITORY / "tests" / "workflow" / "tiny.yaml").read_text(encoding="utf-8")
+    tag = f'!!python/object/apply:os.system ["touch {tmp_path}/ran"]'
+    source = f"{{source: 'https://me:hunter2@example.invalid/w', sha256: {'0' * 64!r}}}"
     cases = {
         # Snakemake's loader refuses the tag before this project has the word.
-        "tag": (
-            f'{tiny}\ndataset: !!python/object/apply:os.system ["touch {tmp_path}/ran"]\n',
-            "not valid JSON or YAML",
-        ),
+        "tag": (f"{tiny}\ndataset: {tag}\n", "not valid JSON or YAML"),
         # Snakemake evaluates such a file; the run is refused all the same.
         "template": (f"__use_yte__: true\n{tiny}", "__use_yte__: this is a template"),
-        "password": (
-            f"{tiny}\nmodel: {{pretrained: {{source: 'https://me:hunter2@example.invalid/w', sha256: {'0' * 64!r}}}}}\n",
-            "carries a name, a password or a query",
-        ),
+        "password": (f"{tiny}\nmodel: {{pretrained: {source}}}\n", "carries a name, a password or a query"),
     }
     for name, (text, said) in cases.items():
         path = tmp_path / f"{name}.yaml"
         path.write_text(text, encoding="utf-8")
-        command = [
-            python,
-            "-m",
-            "snakemake",
-            "--snakefile",
-            REPOSITORY / "Snakefile",
-            "--dry-run",
-            "--configfile",
-            path,
-        ]
-        result = subprocess.run(
-            list(map(str, command)), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
-        )
+        command = [SNAKEMAKE_PYTHON, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--dry-run"]
+        command += ["--configfile", str(path)]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
         assert result.returncode != 0 and said in result.stdout + result.stderr, f"{name}: {result.stderr[-2000:]}"
         assert "hunter2" not in result.stdout + result.stderr
-        kept = [
-            file for file in tmp_path.rglob("*") if file.is_file() and file != path and b"hunter2" in file.read_bytes()
-        ]
-        assert kept == []
+        others = [file for file in tmp_path.rglob("*") if file.is_file() and file != path]
+        assert not [file for file in others if b"hunter2" in file.read_bytes()]
     assert not (tmp_path / "ran").exists()
 
 
