@@ -239,8 +239,9 @@ def check_devices(device: str, asked: int, visible: Optional[int], closed_nodes:
         return Finding(PROBLEM, "devices", f"{found}; no permission for {', '.join(closed_nodes)}", mend)
     if visible < asked:
         variable = "CUDA_VISIBLE_DEVICES" if device == "gpu" else "ILUVATAR_VISIBLE_DEVICES"
-        mend = f"STDC_DEVICES={max(visible, 1)}, or make them visible ({variable}, docker run --gpus all)"
-        return Finding(PROBLEM, "devices", found, mend if visible else f"{mend}, or take --device cpu")
+        shown = f"make them visible ({variable}, docker run --gpus all)"
+        mend = f"{shown}, or fewer: STDC_DEVICES={visible}" if visible else f"{shown}, or take --device cpu"
+        return Finding(PROBLEM, "devices", found, mend)
     if visible > asked:
         return Finding(OK, "devices", f"{found}; the others stay idle")
     return Finding(OK, "devices", found)

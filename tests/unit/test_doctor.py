@@ -232,6 +232,7 @@ def test_devices_are_counted_against_those_asked_for(
     finding = checks.check_devices(device, asked, visible, closed)
     assert finding.level == level
     assert bool(closed) == ("--group-add" in finding.mend)
+    assert (visible == 4 and asked == 8) == ("STDC_DEVICES=4" in finding.mend)
 
 
 @pytest.mark.parametrize(
@@ -384,7 +385,7 @@ def test_doctor_examines_this_machine_within_a_minute(tmp_path: Path) -> None:
 @pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="this machine has the GPU that the test misses")
 def test_doctor_on_a_machine_without_the_device_ends_with_2_and_the_mend(tmp_path: Path) -> None:
     result = run_program("doctor", "--device", "gpu", "--devices", 8, "--directory", tmp_path)
-    assert_refused(result, "devices", "0 x gpu visible, 8 asked for", "STDC_DEVICES", "problem(s): ")
+    assert_refused(result, "devices", "0 x gpu visible, 8 asked for", "--device cpu", "problem(s): ")
 
 
 def test_doctor_refuses_a_recipe_that_is_none(tmp_path: Path) -> None:
