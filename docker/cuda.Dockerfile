@@ -55,7 +55,7 @@ COPY workflow /opt/stdc/workflow
 COPY stdc /opt/stdc/stdc
 COPY docker/entrypoint.sh /opt/stdc/docker/
 # Any user may be given with --user, known to the image or not, so nothing depends on a home folder.
-# SNAKEMAKE_PROFILE: the device settings; --profile on the command line comes on top of it.
+# SNAKEMAKE_PROFILE: the device settings; --profile on the command line takes its place, an empty value means the CPU.
 ENV PATH=/opt/workflow/bin:${PATH} \
     STDC_PYTHON=/opt/train/bin/python \
     STDC_COMMIT="${REVISION}" STDC_COMMIT_DIRTY="${REVISION_DIRTY}" \

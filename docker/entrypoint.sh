@@ -12,6 +12,9 @@ if [[ ${1:-} == doctor ]]; then
     exec "$STDC_PYTHON" "$home/workflow/scripts/doctor.py" "$@"
 fi
 
+# An empty one is how a user says: no device, on the CPU. Snakemake would take it for a wrong name.
+[[ -n ${SNAKEMAKE_PROFILE:-} ]] || unset SNAKEMAKE_PROFILE
+
 snakemake --snakefile "$home/Snakefile" --directory /results "$@" &
 snakemake=$!
 
