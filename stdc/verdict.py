@@ -203,6 +203,13 @@ def _model_reasons(evidence: Evidence, figure: Figure) -> List[str]:
     backbone = evidence.model.get("backbone")
     if backbone != figure.backbone:
         reasons.append(f"another network: {backbone} here, {figure.backbone} published")
+    # The authors' torch code counts the padding at image borders, PaddleSeg does not.
+    counted = bool(evidence.model.get("pool_counts_padding", False))
+    if not figure.never_compared and counted != (figure.recipe.preset == "authors"):
+        reasons.append(
+            "average pooling at image borders differs: model.pool_counts_padding is "
+            f"{str(counted).lower()}, published with {str(not counted).lower()}"
+        )
     given = _pretrained(evidence) is not None
     if figure.recipe.pretrained and not given:
         reasons.append("the backbone started from random weights, the published one from ImageNet weights")

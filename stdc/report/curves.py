@@ -9,7 +9,7 @@ from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 Point = Tuple[float, float]
 
 WIDTH, HEIGHT = 480, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 34
 
 #: More points than pixels only make the page heavy; beyond this, neighbours are averaged.
 MAX_POINTS = 240

@@ -108,7 +108,10 @@ STAGES = {
     "train": {**_sections("model", "train"), "data": {"separator": config["data"]["separator"]}},
     "evaluate": {**_sections("model", "train", "evaluate"), "data": {"separator": config["data"]["separator"]}},
     "speed": _sections("model", "speed"),
-    "report": {**_sections("name", "seeds", "model", "train", "evaluate", "data", "report"), "dataset_kind": DATASET_KIND},
+    "report": {
+        **_sections("name", "seeds", "model", "train", "evaluate", "data", "report"),
+        "dataset_kind": DATASET_KIND,
+    },
     "doctor": _sections("model", "train", "evaluate", "seeds", "synthetic"),
 }
 

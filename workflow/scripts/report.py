@@ -81,7 +81,7 @@ def _predictor(
 
     main = result.metrics["protocol"]
     protocol = Protocol(str(main.get("name")), tuple(main.get("scales") or (1.0,)), bool(main.get("flip")))
-    model = load_network(config["model"]["backbone"], weights)
+    model = load_network(config["model"], weights)
     mean, std = recipe.normalization(config["train"])
 
     def predicted(position: int) -> Any:
