@@ -34,10 +34,25 @@ fi
 [[ -n ${CA_BUNDLE:-} ]] && options+=(--secret "id=ca_bundle,src=$CA_BUNDLE")
 [[ -n ${PIP_CONF:-} ]] && options+=(--secret "id=pip_conf,src=$PIP_CONF")
 
+# A client that can build: before version 23 each can, later ones need the buildx plugin. Debian's stands beside others' at times.
+find_client() {
+    local client major
+    for client in ${DOCKER:-docker /usr/bin/docker}; do
+        major=$("$client" version --format '{{.Client.Version}}' 2> /dev/null | cut -d . -f 1) || true
+        if [[ -n $major ]] && { ((major < 23)) || "$client" buildx version > /dev/null 2>&1; }; then
+            echo "$client"
+            return
+        fi
+    done
+    echo "build.sh: no docker client that can build (version 23 and later: install docker-buildx); or: --engine buildah" >&2
+    return 2
+}
+
 case $engine in
     docker)
-        # Old engines have BuildKit only when asked, new ones have nothing else.
-        DOCKER_BUILDKIT=1 docker build --progress plain "${options[@]}" "$@" .
+        client=$(find_client)
+        # Old clients use BuildKit only when asked, new ones have nothing else.
+        DOCKER_BUILDKIT=1 "$client" build --progress plain "${options[@]}" "$@" .
         ;;
     buildah)
         # No daemon and no cgroups: works where a CI machine forbids both. The docker format keeps SHELL and HEALTHCHECK.
