@@ -89,7 +89,7 @@ def judge(evidence: Evidence, reference: Reference) -> Dict[str, Any]:
         decisive = min(comparable, key=lambda row: (_ORDER.index(row["verdict"]), row["difference_points"]))
         verdict, reasons = decisive["verdict"], []
     else:
-        decisive = _nearest(comparisons)
+        decisive = _nearest(comparisons, evidence)
         verdict, reasons = NOT_COMPARABLE, decisive["reasons"]
     measured = _measured(evidence)
     return {
@@ -120,6 +120,7 @@ def _compare(evidence: Evidence, figure: Figure, reference: Reference) -> Dict[s
         "url": reference.sources[figure.source].url,
         "framework": figure.framework,
         "backbone": figure.backbone,
+        "preset": figure.recipe.preset,
         "protocol": {
             "scales": list(figure.protocol.scales),
             "flip": figure.protocol.flip,
@@ -156,9 +157,19 @@ def _hundredths(percent: float) -> int:
     return round(percent * 100)
 
 
-def _nearest(comparisons: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
-    """The figure that least is missing to; the first of equals, and one that can be compared at all if there is one."""
-    return min(comparisons, key=lambda row: (not row["ever_comparable"], len(row["reasons"])))
+def _nearest(comparisons: Sequence[Dict[str, Any]], evidence: Evidence) -> Dict[str, Any]:
+    """The figure that least is missing to: of the same recipe family if there is one, then the one with fewest reasons.
+
+    The first of equals, which in the table is the figure this project sets out to reproduce.
+    """
+    return min(
+        comparisons,
+        key=lambda row: (
+            not row["ever_comparable"],
+            row["preset"] != evidence.train.get("preset"),
+            len(row["reasons"]),
+        ),
+    )
 
 
 # ---- reasons against a comparison

@@ -84,7 +84,8 @@ def write_seed(folder: Path, seed: int, frames: Sequence[str], size: Sequence[in
     folder.mkdir(parents=True, exist_ok=True)
 
     def write(name: str, value: Any) -> None:
-        (folder / name).write_text(json.dumps(value), encoding="utf-8")
+        # Sorted, as the programs write: the order of classes in a file is not that of the confusion matrix.
+        (folder / name).write_text(json.dumps(value, sort_keys=True), encoding="utf-8")
 
     write("metrics.json", metrics_document(0.70 + 0.01 * seed, frames, size, seed))
     if best:

@@ -7,9 +7,16 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+import numpy as np
+
+from stdc.data.labels import TRAIN_NAMES
 from stdc.errors import InputError
 from stdc.files import read_json
+from stdc.metrics import class_iou
 from stdc.verdict import Evidence, Seed
+
+#: Two ways of writing one fraction differ by less.
+_SAME = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +114,26 @@ def _metrics(path: Path) -> Dict[str, Any]:
     rows = metrics["confusion"]
     if len(rows) != size or not all(_is_count_row(row, size) for row in rows):
         raise InputError(f"{path}: confusion: {size} rows of {size} counts are expected; run evaluate again")
-    return metrics
+    return _in_order(metrics, path)
+
+
+def _in_order(metrics: Dict[str, Any], path: Path) -> Dict[str, Any]:
+    """The classes in the order of the confusion matrix: a file's keys are sorted by name, its matrix is by train id.
+
+    Raises:
+        InputError: the classes are others, or their IoU does not follow from the matrix.
+    """
+    given = metrics["class_iou"]
+    if set(given) != set(TRAIN_NAMES):
+        raise InputError(f"{path}: class_iou: the {len(TRAIN_NAMES)} trained classes are expected; run evaluate again")
+    counted = class_iou(np.array(metrics["confusion"], np.int64))
+    for name, value in zip(TRAIN_NAMES, counted):
+        stored = given[name]
+        if (stored is None) != (value is None) or (value is not None and abs(stored - value) > _SAME):
+            raise InputError(
+                f"{path}: class_iou: {name} is {stored}, but the confusion matrix gives {value}; run evaluate again"
+            )
+    return {**metrics, "class_iou": {name: given[name] for name in TRAIN_NAMES}}
 
 
 def _is_count_row(row: Any, size: int) -> bool:

@@ -161,6 +161,31 @@ def test_class_that_does_not_occur_is_a_dash(tmp_path):
     assert re.search(rf"train\s*</th>.*?<td class=\"r\">{NONE}</td>", render(results), re.DOTALL)
 
 
+def test_shares_and_mistakes_stand_in_the_row_of_their_class(tmp_path):
+    results = made(tmp_path)
+    confusion = np.array(results.seeds[0].metrics["confusion"])
+    # The matrix is by train id: road is its first row, bicycle its last.
+    for name, train_id in (("road", 0), ("bicycle", 18)):
+        share = 100 * confusion[train_id].sum() / confusion.sum()
+        iou = (
+            100
+            * confusion[train_id, train_id]
+            / (confusion[train_id].sum() + confusion[:, train_id].sum() - confusion[train_id, train_id])
+        )
+        cells = re.search(rf">\s*{name}\s*</th>(.*?)</tr>", render(results), re.DOTALL).group(1)
+        assert f">{share:.2f}<" in cells and f">{iou:.2f}<" in cells, name
+
+
+def test_figures_that_do_not_follow_from_the_matrix_are_refused(tmp_path):
+    made(tmp_path)
+    path = tmp_path / "seed0" / "metrics.json"
+    document = json.loads(path.read_text())
+    document["class_iou"]["road"], document["class_iou"]["sky"] = 0.1, 0.2
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"metrics\.json: class_iou: road is 0\.1, but the confusion matrix gives"):
+        read_seed(tmp_path / "seed0", 0)
+
+
 def test_several_seeds_show_mean_spread_and_a_line_each(tmp_path):
     results = made(tmp_path, seeds=(0, 1, 2))
     read = Page(render(results))
