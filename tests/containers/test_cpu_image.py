@@ -123,11 +123,11 @@ def inside(engine: Engine, image: str, tmp_path_factory: pytest.TempPathFactory)
         engine.call("rm", "--force", name)
     # Ended by itself, not killed after the time given.
     assert stopped["ExitCode"] not in (0, 137), log[-4000:]
-    assert "saving and ending" in log, log[-4000:]
+    assert "the state is saved" in log, log[-4000:]
     assert not (results / "results/mini/report.html").exists()
     again = engine.call(*command, "--rm", image, "--cores", "all", timeout_s=2400)
     assert again.returncode == 0, (again.stdout + again.stderr)[-4000:]
-    assert "resum" in again.stdout + again.stderr
+    assert "resum" in again.stdout + again.stderr, (again.stdout + again.stderr)[-4000:]
     return results
 
 
