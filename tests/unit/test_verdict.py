@@ -178,6 +178,14 @@ def test_anything_else_is_not_comparable_and_says_why(changed, reason):
     assert all(text in found["line"] for text in found["reasons"]) and "\n" not in found["line"]
 
 
+def test_reasons_are_told_against_a_figure_of_the_same_network_and_preset():
+    far = {"preset": "paddleseg", "iterations": 100, "global_batch": 8, "crop_height": 64, "crop_width": 128}
+    far.update(base_lr=0.05, scale_min=0.75, scale_max=1.5, weight_decay=1e-3)
+    assert judge(evidence(train=far), REFERENCE)["decisive"] == "bi_v100_stdc1"
+    stdc2 = {**MODEL, "backbone": "stdc2"}
+    assert judge(evidence(train=far, model=stdc2), REFERENCE)["decisive"] == "paddleseg_stdc2"
+
+
 def test_kernel_flags_do_not_forbid_a_comparison():
     train = {**PUBLISHED_RUN, "cudnn_exhaustive_search": True, "deterministic": False, "base_lr": 0.01}
     assert judge(evidence(train=train), REFERENCE)["verdict"] == "REPRODUCED"

@@ -34,7 +34,7 @@ def main(options: argparse.Namespace) -> None:
     write_text(shared, page.render(results, verdict, reference, None))
     write_text(options.report, page.render(results, verdict, reference, pictures, shared.name))
     write_json(options.verdict, verdict)
-    _announce(verdict["line"], options.report, shared)
+    _announce(verdict, options.report, shared)
 
 
 def _pictures(options: argparse.Namespace, config: Mapping[str, Any], result: SeedResult) -> List[Any]:
@@ -91,14 +91,16 @@ def _predictor(
     return predicted
 
 
-def _announce(line: str, report: Path, shared: Path) -> None:
-    verdict, rest = line.split(": ", 1)
+def _announce(verdict: Mapping[str, Any], report: Path, shared: Path) -> None:
+    """The verdict where nobody overlooks it; one reason a line."""
+    head, rest = verdict["line"].split(": ", 1)
+    if verdict["reasons"]:
+        # The figure; the reasons follow one by one.
+        rest = rest.split("; ", 1)[0]
     rule = "-" * 78
-    print(
-        f"\n{rule}\n{verdict}\n  {rest}\n  report: {report}\n  to share, without pictures: {shared}\n{rule}\n",
-        file=sys.stderr,
-        flush=True,
-    )
+    lines = [rule, head, f"  {rest}", *(f"  - {reason}" for reason in verdict["reasons"])]
+    lines += [f"  report: {report}", f"  to share, without pictures: {shared}", rule]
+    print("\n" + "\n".join(lines) + "\n", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
