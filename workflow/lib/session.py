@@ -88,6 +88,18 @@ def last_words(log: Path, lines: int = 12) -> List[str]:
     return [line for line in text.splitlines() if line.strip()][-lines:]
 
 
+def job_environment(code: Path) -> Dict[str, str]:
+    """Variables that programs started by this process get, beside those it has.
+
+    STDC_DIE_WITH_PARENT: a program must not train on when Snakemake was killed, not even one that is just starting; the
+    value is the process to live as long as. 0 switches it off.
+    """
+    made = {name: value for name, value in commit_of(code).items() if name not in os.environ}
+    if os.environ.get("STDC_DIE_WITH_PARENT") != "0":
+        made["STDC_DIE_WITH_PARENT"] = str(os.getpid())
+    return made
+
+
 def commit_of(code: Path) -> Dict[str, str]:
     """What provenance needs to know of the checkout, as environment variables; nothing where it is not one."""
     git = ["git", "-c", f"safe.directory={code}", "-C", str(code)]

@@ -125,11 +125,7 @@ def stage_json(wildcards):
 # One setting names the interpreter of the programs; it may be older than Snakemake's. Jobs inherit it, also on a cluster.
 _beside = CODE / ".venv" / "train" / "bin" / "python"
 os.environ.setdefault("STDC_PYTHON", str(_beside) if _beside.exists() else sys.executable)
-# A program must not train on when Snakemake was killed, not even one that is just starting. 0 switches it off.
-if os.environ.get("STDC_DIE_WITH_PARENT") != "0":
-    os.environ["STDC_DIE_WITH_PARENT"] = str(os.getpid())
-for _name, _value in session.commit_of(CODE).items():
-    os.environ.setdefault(_name, _value)
+os.environ.update(session.job_environment(CODE))
 
 
 def code(program):
