@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from stdc import recipe, recipe_diff
-from stdc.data.labels import TRAIN_COLORS, TRAIN_NAMES
+from stdc.data.labels import CATEGORY_NAMES, TRAIN_COLORS, TRAIN_NAMES
 from stdc.reference import Reference
 from stdc.report.confusion import heat_map, pixel_shares, taken_for
 from stdc.report.curves import Series, line_chart
@@ -84,6 +84,7 @@ def render(
         has_iiou="iiou" in first.metrics,
         heat=Markup(heat_map(first.metrics["confusion"], list(first.metrics["class_iou"]))),
         pictures=pictures,
+        generated=results.config["dataset_kind"] == "synthetic",
         other_page=other_page,
         speed=_speed(results),
         published_speeds=[speed for speed in reference.speeds if speed.backbone == results.config["model"]["backbone"]],
@@ -214,15 +215,14 @@ def _classes(results: Results) -> List[Dict[str, Any]]:
 
 
 def _categories(first: SeedResult) -> List[Dict[str, Any]]:
+    """A row a category of the first seed, in the official order."""
+    given = first.metrics.get("category_iou") or {}
     iiou = (first.metrics.get("iiou") or {}).get("category_iiou", {})
+    best = (first.best or {}).get("category_iou") or {}
     return [
-        {
-            "name": name,
-            "final": value,
-            "best": ((first.best or {}).get("category_iou") or {}).get(name),
-            "iiou": iiou.get(name),
-        }
-        for name, value in (first.metrics.get("category_iou") or {}).items()
+        {"name": name, "final": given[name], "best": best.get(name), "iiou": iiou.get(name)}
+        for name in CATEGORY_NAMES
+        if name in given
     ]
 
 

@@ -112,9 +112,11 @@ def test_page_to_share_has_no_picture_and_says_so(tmp_path):
 
 def test_page_with_pictures_warns_and_names_the_one_to_share(tmp_path):
     pictures = [Picture("frankfurt_000000_000001", "worst", 0.125, 0.5, *["data:image/png;base64,AA=="] * 4)]
-    read = Page(render(made(tmp_path), pictures, "report_metrics_only.html"))
+    results = made(tmp_path, dataset_kind="folder")
+    read = Page(render(results, pictures, "report_metrics_only.html"))
     assert read.tags.count("img") == 4 and "mIoU 12.50 %" in read.text
     assert "show pixels of the dataset" in read.text and "report_metrics_only.html" in read.text
+    assert "show pixels of the dataset" not in render(made(tmp_path), pictures), "generated images are free"
 
 
 def test_text_from_files_is_escaped(tmp_path):
