@@ -34,7 +34,8 @@ rule all:
     input:
         rules.report.output,
         # Named although the report needs them too: Snakemake remakes a file that was deleted only where it is asked for.
-        rules.report.input,
+        rules.report.input.metrics,
+        rules.report.input.speed,
         expand(rules.train.output, seed=SEEDS),
 
 
