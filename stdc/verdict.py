@@ -76,7 +76,8 @@ class Evidence:
 def judge(evidence: Evidence, reference: Reference) -> Dict[str, Any]:
     """The content of `verdict.json`.
 
-    mIoU and differences are in percent and points. `verdict` is the least favourable one among comparable figures.
+    mIoU and differences are in percent and points. `verdict` is the least favourable one among comparable figures;
+    `decisive` names the figure it comes from, or the nearest one where none is comparable.
 
     Raises:
         ValueError: no seed.
@@ -100,6 +101,7 @@ def judge(evidence: Evidence, reference: Reference) -> Dict[str, Any]:
         "reasons": reasons,
         "caveats": _caveats(evidence),
         "decisive": decisive["id"],
+        "compared": len(comparable),
         "comparisons": comparisons,
         "selected": _selected(evidence),
         "measured": measured,
@@ -139,6 +141,8 @@ def _compare(evidence: Evidence, figure: Figure, reference: Reference) -> Dict[s
         "notes": list(figure.notes),
         "ever_comparable": figure.never_compared is None,
     }
+    if summary is None and not reasons:
+        reasons.append(f"no mIoU of the {weights} weights of every seed at this protocol")
     if summary and not reasons:
         difference = _hundredths(summary["mean"]) - _hundredths(figure.value)
         row["difference_points"] = difference / 100
@@ -233,8 +237,10 @@ def _protocol_reasons(evidence: Evidence, figure: Figure) -> List[str]:
     wanted = figure.protocol
     found = [_at(seed.metrics, _scales_key(wanted.scales, wanted.flip)) for seed in evidence.seeds]
     if any(entry is None for entry in found):
-        scales = ", ".join(f"{scale:g}" for scale in wanted.scales)
-        return [f"not evaluated at the published protocol: scale {scales}, flip {'on' if wanted.flip else 'off'}"]
+        return [
+            f"not evaluated at the published protocol: {_protocol_text(wanted.scales, wanted.flip)}"
+            f"{'' if wanted.flip else ', no flip'}"
+        ]
     reasons = []
     for protocol in (entry["protocol"] for entry in found if entry is not None):
         size = protocol.get("size")
@@ -353,7 +359,7 @@ def _initialisation(evidence: Evidence) -> Dict[str, Any]:
     return {
         "kind": "given",
         "sha256": sha256,
-        "text": f"The backbone started from given weights{f' (sha256 {sha256})' if sha256 else ''}; "
+        "text": f"The backbone started from given weights{f' (sha256 {sha256[:12]}…)' if sha256 else ''}; "
         "that they are the published ImageNet weights is the user's word.",
     }
 
@@ -370,26 +376,29 @@ def _caveats(evidence: Evidence) -> List[str]:
 
 def _line(verdict: str, row: Mapping[str, Any], main: Mapping[str, Any], reasons: Sequence[str]) -> str:
     """One line for a terminal."""
+    published = f"{row['published']:.2f} % published ({row['title']})"
     if verdict == NOT_COMPARABLE:
-        return f"{verdict}: val mIoU {_spread_text(main['final'])}{_best_text(main)}; {'; '.join(reasons)}"
+        best = f" with the final weights, {_spread_text(main['best'])} with the best" if main["best"] else ""
+        found = f"{verdict}: val mIoU {_spread_text(main['final'])}{best}"
+        return f"{found}; nearest is {published}, but: {'; '.join(reasons)}"
     measured = {"mean": row["measured"], "min": row["measured_min"], "max": row["measured_max"]}
+    told = f"{row['weights']} weights, {_protocol_text(row['protocol']['scales'], row['protocol']['flip'])}"
     return (
-        f"{verdict}: val mIoU {_spread_text(measured)} ({row['weights']} weights) against {row['published']:.2f} % "
-        f"published ({row['title']}): {row['difference_points']:+.2f} points, tolerance {row['tolerance']:g}"
+        f"{verdict}: val mIoU {_spread_text(measured, told)} against {published}: "
+        f"{row['difference_points']:+.2f} points, tolerance {row['tolerance']:g}"
     )
 
 
-def _spread_text(spread: Optional[Mapping[str, Any]]) -> str:
+def _spread_text(spread: Optional[Mapping[str, Any]], told: str = "") -> str:
     if spread is None:
         return "unknown"
-    text = f"{spread['mean']:.2f} %"
-    if spread["min"] != spread["max"]:
-        text += f" (mean of the seeds, {spread['min']:.2f} to {spread['max']:.2f})"
-    return text
+    seeds = f"mean of the seeds, {spread['min']:.2f} to {spread['max']:.2f}" if spread["min"] != spread["max"] else ""
+    details = "; ".join(text for text in (seeds, told) if text)
+    return f"{spread['mean']:.2f} %{f' ({details})' if details else ''}"
 
 
-def _best_text(main: Mapping[str, Any]) -> str:
-    return f" with the final weights, {_spread_text(main['best'])} with the best" if main["best"] else ""
+def _protocol_text(scales: Sequence[float], flip: bool) -> str:
+    return f"scale {', '.join(f'{scale:g}' for scale in scales)}{', flip' if flip else ''}"
 
 
 def _all_metrics(evidence: Evidence) -> List[Mapping[str, Any]]:

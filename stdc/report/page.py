@@ -12,11 +12,14 @@ from stdc.reference import Reference
 from stdc.report.confusion import heat_map, pixel_shares, taken_for
 from stdc.report.curves import Series, line_chart
 from stdc.report.facts import DATASETS, city_counts, dataset_facts, protocol_line, provenance_of
-from stdc.report.inputs import Results, SeedResult
+from stdc.report.inputs import Results, SeedResult, main_protocol
 from stdc.report.pictures import Picture
 from stdc.report.text import NONE, number, numbers, percent, size_text
 
 TEMPLATE, STYLE = "template.html", "style.css"
+
+#: (height, width) of the images whose mean object sizes the official iIoU uses.
+OFFICIAL_SIZE = [1024, 2048]
 
 #: Above this share of time spent waiting for data, more workers would train faster.
 WAIT_WARNING = 0.10
@@ -70,6 +73,7 @@ def render(
         backbone=str(results.config["model"].get("backbone", "")).upper(),
         dataset=DATASETS.get(results.config["dataset_kind"], results.config["dataset_kind"]),
         verdict=verdict,
+        decisive=next(row for row in verdict["comparisons"] if row["id"] == verdict["decisive"]),
         verdict_style=_VERDICT_STYLES.get(verdict["verdict"], "neutral"),
         tiles=_tiles(results, verdict),
         protocol=protocol_line(first.metrics),
@@ -82,6 +86,7 @@ def render(
         classes=_classes(results),
         categories=_categories(first),
         has_iiou="iiou" in first.metrics,
+        iiou_elsewhere="iiou" in first.metrics and main_protocol(first.metrics).get("size") != OFFICIAL_SIZE,
         heat=Markup(heat_map(first.metrics["confusion"], list(first.metrics["class_iou"]))),
         pictures=pictures,
         generated=results.config["dataset_kind"] == "synthetic",

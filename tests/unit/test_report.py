@@ -213,7 +213,7 @@ def test_comparable_run_shows_the_difference(tmp_path):
         for entry in (document, *document["protocols"]):
             entry.update(images=500, miou=0.7430)
     shown = Page(render(Results(results.config, full, "ef" * 32, results.seeds))).text
-    assert "WITHIN NOISE" in shown and "-0.36" in shown and "74.30 % (final weights) against 74.66 %" in shown
+    assert "WITHIN NOISE" in shown and "-0.36" in shown and "74.30 % (final weights, scale 1) against 74.66 %" in shown
 
 
 def test_slow_data_pipeline_is_pointed_out(tmp_path):

@@ -90,7 +90,7 @@ def test_difference_and_line_name_figure_source_and_points():
     found = judge(evidence([Seed(0, metrics(0.7430))]), REFERENCE)
     assert row(found, "bi_v100_stdc1")["difference_points"] == pytest.approx(-0.36)
     assert found["line"] == (
-        "WITHIN NOISE: val mIoU 74.30 % (final weights) against 74.66 % published "
+        "WITHIN NOISE: val mIoU 74.30 % (final weights, scale 1) against 74.66 % published "
         "(DeepSparkHub, STDC with PaddlePaddle): -0.36 points, tolerance 0.6"
     )
 
@@ -113,7 +113,8 @@ def test_every_protocol_is_compared_with_its_own_figure_and_the_worst_decides():
         "paddleseg_stdc1_flip": "BELOW",  # 75.00 against 75.71
         "paddleseg_stdc1_ms_flip": "REPRODUCED",
     }
-    assert (found["verdict"], found["decisive"]) == ("BELOW", "paddleseg_stdc1_flip")
+    assert (found["verdict"], found["decisive"], found["compared"]) == ("BELOW", "paddleseg_stdc1_flip", 3)
+    assert "75.00 % (final weights, scale 1, flip) against 75.71 %" in found["line"]
 
 
 def test_figure_chosen_on_validation_is_compared_with_weights_chosen_the_same_way():
@@ -133,13 +134,30 @@ def test_best_weights_never_decide_where_the_source_does_not_say_so():
     assert found["measured"][0]["best"]["mean"] == 75.0
 
 
+def test_figure_without_a_measured_value_says_so():
+    train = {**PUBLISHED_RUN, "preset": "authors", "iterations": 60000, "global_batch": 48}
+    seed = Seed(0, metrics(0.7300, (0.5,)), metrics(0.7400))  # the best weights were not evaluated at scale 0.5
+    found = judge(evidence([seed], train=train, model={**MODEL, "pool_counts_padding": True}), REFERENCE)
+    wanted = row(found, "authors_stdc1_seg50")
+    assert wanted["reasons"] == ["no mIoU of the best weights of every seed at this protocol"]
+    assert all(entry["reasons"] for entry in found["comparisons"] if entry["verdict"] == "NOT COMPARABLE")
+
+
+def test_line_of_a_run_that_is_not_comparable_names_the_nearest_figure_and_both_weights():
+    found = judge(evidence([Seed(0, metrics(0.5, images=499), metrics(0.51, images=499))]), REFERENCE)
+    assert found["line"] == (
+        "NOT COMPARABLE: val mIoU 50.00 % with the final weights, 51.00 % with the best; nearest is 74.66 % published "
+        "(DeepSparkHub, STDC with PaddlePaddle), but: evaluated on 499 of 500 validation images"
+    )
+
+
 def test_several_seeds_give_mean_and_spread():
     found = judge(
         evidence([Seed(seed, metrics(miou)) for seed, miou in enumerate((0.742, 0.745, 0.748))]), load_reference()
     )
     main = found["measured"][0]["final"]
     assert (main["mean"], main["min"], main["max"], main["seeds"]) == (74.5, 74.2, 74.8, [74.2, 74.5, 74.8])
-    assert found["verdict"] == "WITHIN NOISE" and "(mean of the seeds, 74.20 to 74.80)" in found["line"]
+    assert found["verdict"] == "WITHIN NOISE" and "(mean of the seeds, 74.20 to 74.80; final" in found["line"]
 
 
 def manifest(**changed: Any) -> Dict[str, Any]:
@@ -159,7 +177,7 @@ def manifest(**changed: Any) -> Dict[str, Any]:
         ({"seeds": [Seed(0, metrics(0.75, images=499))]}, "evaluated on 499 of 500 validation images"),
         ({"seeds": [Seed(0, metrics(0.75, size=[512, 1024]))]}, "labels of 1024x512 pixels, 2048x1024 published"),
         ({"seeds": [Seed(0, metrics(0.75, size=None))]}, "labels of unequal sizes pixels"),
-        ({"seeds": [Seed(0, metrics(0.75, (0.5,)))]}, "not evaluated at the published protocol: scale 1, flip off"),
+        ({"seeds": [Seed(0, metrics(0.75, (0.5,)))]}, "not evaluated at the published protocol: scale 1, no flip"),
         ({"seeds": [Seed(0, metrics(0.75, flip=True))]}, "not evaluated at the published protocol"),
         ({"model": {**MODEL, "backbone": "stdc2"}}, "another network: stdc2 here, stdc1 published"),
         ({"model": {"backbone": "stdc1", "pretrained": {"source": None}}}, "started from random weights"),

@@ -95,8 +95,8 @@ def _announce(verdict: Mapping[str, Any], report: Path, shared: Path) -> None:
     """The verdict where nobody overlooks it; one reason a line."""
     head, rest = verdict["line"].split(": ", 1)
     if verdict["reasons"]:
-        # The figure; the reasons follow one by one.
-        rest = rest.split("; ", 1)[0]
+        # The figures; the reasons follow one by one.
+        rest = rest[: rest.index(": " + verdict["reasons"][0]) + 1]
     rule = "-" * 78
     lines = [rule, head, f"  {rest}", *(f"  - {reason}" for reason in verdict["reasons"])]
     lines += [f"  report: {report}", f"  to share, without pictures: {shared}", rule]
