@@ -24,7 +24,7 @@ def protocol_line(metrics: Mapping[str, Any]) -> List[str]:
     return [
         f"{metrics['images']} whole images of {size_text(protocol.get('size'))}",
         f"scale {numbers(protocol.get('scales'))}",
-        "mirrored too" if protocol.get("flip") else "not mirrored",
+        "flip" if protocol.get("flip") else "no flip",
         str(protocol.get("precision")),
         str(protocol.get("backend")),
         f"weights {short_hash(protocol.get('weights_sha256'))}",

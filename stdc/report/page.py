@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 from stdc import recipe, recipe_diff
 from stdc.data.labels import CATEGORY_NAMES, TRAIN_COLORS, TRAIN_NAMES
@@ -12,7 +12,7 @@ from stdc.reference import Reference
 from stdc.report.confusion import heat_map, pixel_shares, taken_for
 from stdc.report.curves import Series, line_chart
 from stdc.report.facts import DATASETS, city_counts, dataset_facts, protocol_line, provenance_of
-from stdc.report.inputs import Results, SeedResult, main_protocol
+from stdc.report.inputs import Results, main_protocol
 from stdc.report.pictures import Picture
 from stdc.report.text import NONE, number, numbers, percent, size_text
 
@@ -84,7 +84,7 @@ def render(
         published=_published(verdict, results),
         measured=verdict["measured"],
         classes=_classes(results),
-        categories=_categories(first),
+        categories=_categories(results),
         has_iiou="iiou" in first.metrics,
         iiou_elsewhere="iiou" in first.metrics and main_protocol(first.metrics).get("size") != OFFICIAL_SIZE,
         heat=Markup(heat_map(first.metrics["confusion"], list(first.metrics["class_iou"]))),
@@ -112,26 +112,25 @@ def _tiles(results: Results, verdict: Mapping[str, Any]) -> List[Tile]:
     ]
     if main["best"]:
         tiles.append(Tile("mIoU, best weights", _points(main["best"]), "%", "chosen on these same images: optimistic"))
-    tiles.append(
-        Tile("category mIoU", percent(_mean(first.metrics.get("category_iou", {}).values())), "%", "final weights")
-    )
+    note = f"final weights, mean of {len(results.seeds)} seeds" if len(results.seeds) > 1 else "final weights"
+    categories = _mean(_over_seeds(results, "metrics", "category_iou", name) for name in CATEGORY_NAMES)
+    tiles.append(Tile("category mIoU", percent(categories), "%", note))
     if "iiou" in first.metrics:
-        tiles.append(Tile("iIoU, classes", percent(first.metrics["iiou"].get("miiou")), "%", "weighted by object size"))
-    tiles.append(Tile("pixel accuracy", percent(first.metrics.get("pixel_accuracy")), "%", "final weights"))
+        objects = percent(_over_seeds(results, "metrics", "iiou", "miiou"))
+        tiles.append(Tile("iIoU, classes", objects, "%", "weighted by object size"))
+    tiles.append(Tile("pixel accuracy", percent(_over_seeds(results, "metrics", "pixel_accuracy")), "%", note))
+    of_seed = f"seed {first.seed}: " if len(results.seeds) > 1 else ""
     training = (first.speed or {}).get("training") or {}
     if training.get("images_per_s") is not None:
         share = training.get("reader_wait_share")
-        note = f"{number(training.get('images_per_s_per_device'))} a device"
+        note = f"{of_seed}{number(training.get('images_per_s_per_device'))} a device"
         note += f", {percent(share, 1)} % waiting for data" if share is not None else ""
         tiles.append(Tile("training", number(training["images_per_s"]), "images/s", note))
     inference = (first.speed or {}).get("inference") or {}
     if inference.get("fps") is not None:
         middle = number((inference.get("latency_ms") or {}).get("p50"), 1)
-        tiles.append(
-            Tile(
-                "inference", number(inference["fps"]), "FPS", f"{middle} ms median, {size_text(inference.get('size'))}"
-            )
-        )
+        note = f"{of_seed}{middle} ms median, {size_text(inference.get('size'))}"
+        tiles.append(Tile("inference", number(inference["fps"]), "FPS", note))
     return tiles
 
 
@@ -202,16 +201,14 @@ def _classes(results: Results) -> List[Dict[str, Any]]:
     rows = []
     for index, name in enumerate(names):
         mistaken = taken_for(confusion[index], index)
-        final = _mean_if_all([seed.metrics["class_iou"].get(name) for seed in results.seeds])
-        best = _mean_if_all([(seed.best or {}).get("class_iou", {}).get(name) for seed in results.seeds])
         rows.append(
             {
                 "name": name,
                 "color": "#{:02x}{:02x}{:02x}".format(*colors.get(name, (128, 128, 128))),
                 "share": shares[index],
-                "final": final,
-                "best": best,
-                "iiou": (first.metrics.get("iiou") or {}).get("class_iiou", {}).get(name),
+                "final": _over_seeds(results, "metrics", "class_iou", name),
+                "best": _over_seeds(results, "best", "class_iou", name),
+                "iiou": _over_seeds(results, "metrics", "iiou", "class_iiou", name),
                 "taken_for": names[mistaken[0]] if mistaken else None,
                 "taken_share": mistaken[1] if mistaken else None,
             }
@@ -219,15 +216,17 @@ def _classes(results: Results) -> List[Dict[str, Any]]:
     return rows
 
 
-def _categories(first: SeedResult) -> List[Dict[str, Any]]:
-    """A row a category of the first seed, in the official order."""
-    given = first.metrics.get("category_iou") or {}
-    iiou = (first.metrics.get("iiou") or {}).get("category_iiou", {})
-    best = (first.best or {}).get("category_iou") or {}
+def _categories(results: Results) -> List[Dict[str, Any]]:
+    """A row a category, in the official order; means over the seeds."""
     return [
-        {"name": name, "final": given[name], "best": best.get(name), "iiou": iiou.get(name)}
+        {
+            "name": name,
+            "final": _over_seeds(results, "metrics", "category_iou", name),
+            "best": _over_seeds(results, "best", "category_iou", name),
+            "iiou": _over_seeds(results, "metrics", "iiou", "category_iiou", name),
+        }
         for name in CATEGORY_NAMES
-        if name in given
+        if name in (results.seeds[0].metrics.get("category_iou") or {})
     ]
 
 
@@ -266,11 +265,24 @@ def _recipe_rows(results: Results) -> List[Dict[str, Any]]:
     ]
 
 
-def _mean(values: Any) -> Optional[float]:
+def _over_seeds(results: Results, document: str, *path: str) -> Optional[float]:
+    """Mean of one figure over the seeds; None where a seed has none.
+
+    Args:
+        document: `metrics` for the final weights, `best` for the best.
+        path: keys down to the figure.
+    """
+    values = []
+    for seed in results.seeds:
+        value = getattr(seed, document)
+        for key in path:
+            value = (value or {}).get(key)
+        if value is None:
+            return None
+        values.append(float(value))
+    return math.fsum(values) / len(values)
+
+
+def _mean(values: Iterable[Optional[float]]) -> Optional[float]:
     present = [value for value in values if value is not None]
     return math.fsum(present) / len(present) if present else None
-
-
-def _mean_if_all(values: Sequence[Optional[float]]) -> Optional[float]:
-    present = [value for value in values if value is not None]
-    return math.fsum(present) / len(present) if present and len(present) == len(values) else None

@@ -194,8 +194,21 @@ def test_several_seeds_show_mean_spread_and_a_line_each(tmp_path):
     values = [100 * seed.metrics["miou"] for seed in results.seeds]
     assert f"{sum(values) / 3:.2f}" in read.text and f"{min(values):.2f} to {max(values):.2f}" in read.text
     assert all(f"seed {seed}" in read.text for seed in range(3))
-    road = [100 * seed.metrics["class_iou"]["road"] for seed in results.seeds]
-    assert f"{sum(road) / 3:.2f}" in read.text
+    for path in (("class_iou", "road"), ("category_iou", "flat")):
+        values = [100 * seed.metrics[path[0]][path[1]] for seed in results.seeds]
+        assert f"{sum(values) / 3:.2f}" in read.text, path
+    accuracy = [100 * seed.metrics["pixel_accuracy"] for seed in results.seeds]
+    assert f"{sum(accuracy) / 3:.2f} % final weights, mean of 3 seeds" in read.text
+
+
+def test_iiou_of_images_of_another_size_is_read_with_a_warning(tmp_path):
+    results = made(tmp_path)
+    warning = "at other sizes it says little"
+    iiou = {"class_iiou": {"person": 0.4}, "category_iiou": {"human": 0.5}, "miiou": 0.4}
+    results.seeds[0].metrics["iiou"] = iiou
+    assert "40.00" in render(results) and warning not in render(results)
+    results.seeds[0].metrics["protocol"]["size"] = [128, 256]
+    assert warning in render(results)
 
 
 def test_comparable_run_shows_the_difference(tmp_path):
@@ -213,6 +226,7 @@ def test_comparable_run_shows_the_difference(tmp_path):
         for entry in (document, *document["protocols"]):
             entry.update(images=500, miou=0.7430)
     shown = Page(render(Results(results.config, full, "ef" * 32, results.seeds))).text
+    assert "least favourable" not in shown, "one figure is compared"
     assert "WITHIN NOISE" in shown and "-0.36" in shown and "74.30 % (final weights, scale 1) against 74.66 %" in shown
 
 
