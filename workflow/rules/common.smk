@@ -36,7 +36,12 @@ def check_configuration():
     settings = workflow.config_settings
     text = dict(words.split("=", 1) for words in settings.config_args or ())
     given = configuration.parse_words(settings.config, schema, text)
-    sources = [(os.path.relpath(path), yaml.safe_load(Path(path).read_text("utf-8"))) for path in workflow.configfiles]
+    # As in the working directory; with --directory elsewhere, in full.
+    names = [
+        min(os.path.relpath(path), str(path), key=lambda name: (name.startswith(".."), len(name)))
+        for path in workflow.configfiles
+    ]
+    sources = [(name, yaml.safe_load(Path(name).read_text("utf-8"))) for name in names]
     sources.append(("--config", given))
     merged = configuration.tidy(configuration.merged(config, given), schema)
     problems = configuration.problems(merged, schema, sources)
