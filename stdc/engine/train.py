@@ -20,12 +20,13 @@ import paddle
 from stdc import files, recipe
 from stdc.data.loader import Batch, WorkerLost, batches
 from stdc.engine import checkpoint, identity, launch, weights
+from stdc.engine.best import BestWeights
 from stdc.engine.checkpoint import Checkpoint
 from stdc.engine.optimizer import build_optimizer, optimizer_arrays, restore_optimizer
 from stdc.engine.records import History, Progress, ScalarLog, keep_pictures
 from stdc.engine.sampler import StepSampler, derived_seed
 from stdc.engine.schedule import learning_rate
-from stdc.errors import InputError, RunError, StoppedError
+from stdc.errors import RunError, StoppedError
 from stdc.nn.losses import LossSettings, segmentation_loss
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_backbone, load_segmentor, state_arrays
@@ -119,6 +120,7 @@ class Trainer:
         if self.world_size > 1:
             convert_sync_batch_norm(self.model, portable=device_kind != "gpu")
         self.optimizer = build_optimizer(self.model, train_recipe)
+        self.best = BestWeights(folder)
         self.state = _LoopState()
         self._history_start = ""
         self._saved_iteration = 0
@@ -304,18 +306,12 @@ class Trainer:
         keep_pictures(self.folder, state.iteration, pictures)
         better = state.best is None or miou > state.best["miou"]
         if better:
-            path = self.best_path(state.iteration)
-            weights.write_safetensors(path, state_arrays(self.model))
-            state.best = {"miou": miou, "iteration": state.iteration, "sha256": files.sha256_file(path)}
+            state.best = self.best.keep(state_arrays(self.model), state.iteration, miou)
         best = state.best or event
         self.say(
             f"{state.iteration}/{self.recipe.iterations} | validation mIoU {miou:.4f}"
             + (" (best so far)" if better else f" (best {best['miou']:.4f} at {best['iteration']})")
         )
-
-    def best_path(self, iteration: int) -> Path:
-        """Where the best weights of an iteration are kept."""
-        return self.folder / "best" / f"{iteration:08d}.safetensors"
 
     def _save(self, history: Optional[History]) -> None:
         if history is None:
@@ -334,18 +330,7 @@ class Trainer:
         )
         checkpoint.save(folder, saved, self.run_hash, self.settings.keep_checkpoint_max)
         self._saved_iteration = state.iteration
-        self._prune_best(folder)
-
-    def _prune_best(self, folder: Path) -> None:
-        """Keep the best weights that a kept checkpoint refers to."""
-        used = set()
-        for manifest in folder.glob("*/manifest.json"):
-            # A damaged checkpoint that has not been pruned yet refers to nothing.
-            with contextlib.suppress(InputError, KeyError, TypeError):
-                used.add(self.best_path(files.read_json(manifest)["state"]["best"]["iteration"]))
-        for path in (self.folder / "best").glob("*.safetensors"):
-            if path not in used:
-                path.unlink()
+        self.best.prune(folder)
 
     def _resume(self) -> None:
         folder = self.folder / "checkpoints"
@@ -364,22 +349,12 @@ class Trainer:
             self.say(f"{done}: checkpoint of iteration {found.iteration} in {folder}")
 
     def _check_best(self, found: Checkpoint) -> None:
-        """Refuse a checkpoint whose best weights so far are gone or damaged: the run could not end as it would have."""
-        best = found.state["best"]
-        if best is None:
-            return
-        path = self.best_path(best["iteration"])
-        if not path.is_file() or files.sha256_file(path) != best["sha256"]:
-            raise InputError(f"{path}: the best weights so far are missing, or their SHA-256 differs")
+        if found.state["best"] is not None:
+            self.best.check(found.state["best"])
 
     def result(self) -> Tuple[Arrays, Optional[Arrays]]:
         """(final weights, best weights or None where there was no evaluation)."""
-        best = None
-        if self.state.best is not None:
-            path = self.best_path(self.state.best["iteration"])
-            if not path.is_file() or files.sha256_file(path) != self.state.best["sha256"]:
-                raise RunError(f"{path}: gone or changed while the run used it; start again")
-            best = weights.read_safetensors(path)
+        best = None if self.state.best is None else self.best.read(self.state.best)
         return state_arrays(self.model), best
 
 
