@@ -108,9 +108,11 @@ def _convert(root: Path, output: Path, source: str, entry: Dict[str, Any]) -> st
     try:
         data = (root / label["path"]).read_bytes()
     except FileNotFoundError:
-        raise InputError(f"{shown(label['path'])}: gone since the check; run check_dataset again") from None
+        raise InputError(
+            f"{shown(label['path'])}: in the manifest but not in the dataset; run check_dataset again"
+        ) from None
     if hashlib.sha256(data).hexdigest() != label["sha256"]:
-        raise InputError(f"{shown(label['path'])}: not the file that was checked; run check_dataset again")
+        raise InputError(f"{shown(label['path'])}: not the file that the manifest names; run check_dataset again")
     if source == LABEL_IDS:
         train_ids = LABEL_ID_TO_TRAIN_ID[decode_gray(data)]
     else:

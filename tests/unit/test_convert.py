@@ -116,9 +116,12 @@ LABEL = "gtFine/val/lindau/lindau_000000_000019_gtFine_labelIds.png"
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda path: path.unlink(), "gone since the check"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "not the file that was checked"),
-        (lambda path: shutil.copy(str(path).replace("0_000019", "1_000020"), path), "not the file that was checked"),
+        (lambda path: path.unlink(), "in the manifest but not in the dataset"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "not the file that the manifest names"),
+        (
+            lambda path: shutil.copy(str(path).replace("0_000019", "1_000020"), path),
+            "not the file that the manifest names",
+        ),
     ],
 )
 def test_file_changed_since_the_check_is_named_and_leaves_no_index(
