@@ -726,7 +726,39 @@ def campaign(
         "slowest_s": round(max((result.seconds for result in results), default=0.0), 2),
         "mutations": dict(collections.Counter(what.split(" ")[0] for result in results for what in result.mutations)),
         "failures": [result._asdict() for result in results if result.end == "failed"],
+        "properties": {},
     }
+
+
+def _counting(check: Callable[[Any], None], tried: List[int]) -> Callable[[Any], None]:
+    def counted(value: Any) -> None:
+        tried.append(1)
+        check(value)
+
+    return counted
+
+
+def made_up_values(seed: int, examples: int) -> Tuple[Dict[str, int], List[str]]:
+    """Properties of the readers over values that hypothesis makes up: how many each, and what did not hold."""
+    import hypothesis
+    import properties
+
+    counts: Dict[str, int] = {}
+    failures = []
+    settings = hypothesis.settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    for check, strategy in properties.PROPERTIES:
+        tried: List[int] = []
+        try:
+            settings(hypothesis.seed(seed)(hypothesis.given(strategy)(_counting(check, tried))))()
+        except Exception:
+            failures.append(f"{check.__name__}: {traceback.format_exc()[-3000:]}")
+        counts[check.__name__] = len(tried)
+    return counts, failures
 
 
 def table(result: Dict[str, Any]) -> str:
@@ -738,6 +770,7 @@ def table(result: Dict[str, Any]) -> str:
             lines.append(f"{kind:<14}{sum(counts):>7}{counts[0]:>9}{counts[1]:>9}{counts[2]:>8}")
     total = [result[end] for end in ("cases", "success", "refused", "failed")]
     lines.append(f"{'all':<14}{total[0]:>7}{total[1]:>9}{total[2]:>9}{total[3]:>8}")
+    lines += [f"{name}: {count} values" for name, count in result["properties"].items()]
     lines.append(f"seed {result['seed']}, {result['seconds']:.0f} s, slowest case {result['slowest_s']:.1f} s")
     return "\n".join(lines)
 
@@ -747,6 +780,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=20260901, help="decides every case (default %(default)s)")
     parser.add_argument("--cases", type=int, default=600, help="how many (default %(default)s)")
     parser.add_argument("--minutes", type=float, default=60.0, help="time limit of the campaign (default %(default)s)")
+    parser.add_argument(
+        "--examples", type=int, default=500, help="made-up values for each property of a reader (default %(default)s)"
+    )
     parser.add_argument("--only", choices=sorted(KINDS), help="this kind of cases alone")
     parser.add_argument("--case", type=int, help="this case alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
@@ -755,6 +791,11 @@ def main() -> int:
     result = campaign(
         options.seed, cases, options.minutes, options.only, first, lambda line: print(line, file=sys.stderr, flush=True)
     )
+    if options.examples and options.only is None and options.case is None:
+        result["properties"], failures = made_up_values(options.seed, options.examples)
+        result["failed"] += len(failures)
+        result["failures"] += failures
+        print("\n".join(failures), file=sys.stderr)
     if options.json:
         files.write_json(options.json, result)
     print(table(result))
