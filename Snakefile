@@ -40,6 +40,7 @@ rule all:
 
 
 onstart:
+    check_interpreter()
     run_lock()
 
 

@@ -213,6 +213,17 @@ def test_a_deleted_result_is_made_again(finished: Finished) -> None:
         speed.with_suffix(".kept").rename(speed)
 
 
+def test_a_missing_interpreter_is_named_before_anything_runs(workflow: Workflow, tiny_dataset: Path) -> None:
+    command = workflow.command("--cores", 1, "--configfile", TINY, "--config", f"dataset={tiny_dataset}")
+    environment = {**workflow.environment(), "STDC_PYTHON": "/no/such/python"}
+    done = subprocess.run(
+        command, cwd=workflow.place, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "stdc: STDC_PYTHON: /no/such/python is not a program; name the Python that has paddle" in done.stderr
+    assert not (workflow.place / "resources").exists()
+
+
 def test_wrong_input_of_a_program_ends_the_run_with_its_words_and_code(workflow: Workflow, tiny_dataset: Path) -> None:
     image = next(tiny_dataset.rglob("*_leftImg8bit.png"))
     image.write_bytes(image.read_bytes()[:100])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import importlib.util
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +25,18 @@ class Failure(NamedTuple):
     log: str
     exit_code: Optional[int]
     message: str = ""
+
+
+def interpreter_problem(python: str) -> Optional[str]:
+    """Why the programs cannot run with this interpreter, in one line; None where nothing speaks against it."""
+    if shutil.which(python) is None:
+        return f"STDC_PYTHON: {python} is not a program; name the Python that has paddle"
+    if python == sys.executable and importlib.util.find_spec("paddle") is None:
+        return (
+            "no Python for the programs: no .venv/train beside the Snakefile, and Snakemake's own has no paddle; "
+            "run `make setup`, or name one by the variable STDC_PYTHON"
+        )
+    return None
 
 
 def hold_lock(folder: Path) -> Optional[IO[str]]:

@@ -149,6 +149,12 @@ def script(program):
 # ---- one run at a time, and what it says at the end
 
 
+def check_interpreter():
+    problem = session.interpreter_problem(os.environ.get("STDC_PYTHON", ""))
+    if problem:
+        stop([problem])
+
+
 def run_lock():
     global _held_lock
     try:
