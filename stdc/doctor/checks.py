@@ -238,8 +238,11 @@ def check_devices(device: str, asked: int, visible: Optional[int], closed_nodes:
         mend = "docker run --group-add <group of the device files>, or --user 0; on a host join that group"
         return Finding(PROBLEM, "devices", f"{found}; no permission for {', '.join(closed_nodes)}", mend)
     if visible < asked:
-        variable = "CUDA_VISIBLE_DEVICES" if device == "gpu" else "ILUVATAR_VISIBLE_DEVICES"
-        shown = f"make them visible ({variable}, docker run --gpus all)"
+        shown = (
+            "make them visible (CUDA_VISIBLE_DEVICES; docker run --gpus all, CoreX: --runtime iluvatar or --privileged)"
+        )
+        if device == "iluvatar_gpu":
+            shown = "make them visible (docker run --runtime iluvatar, or --privileged -v /dev:/dev)"
         mend = f"{shown}, or fewer: STDC_DEVICES={visible}" if visible else f"{shown}, or take --device cpu"
         return Finding(PROBLEM, "devices", found, mend)
     if visible > asked:
