@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -216,6 +220,57 @@ def test_compose_file_is_valid() -> None:
 def test_scripts_are_valid_shell_and_executable(path: Path) -> None:
     assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
     assert path.stat().st_mode & 0o111
+
+
+def entrypoint(tmp_path: Path, snakemake: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """The images' first process, with a Snakemake of the test's own."""
+    program = tmp_path / "bin" / "snakemake"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/bash\n{snakemake}\n")
+    program.chmod(0o755)
+    variables = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "STDC_DIRECTORY": str(tmp_path)}
+    return subprocess.Popen(
+        [str(DOCKER / "entrypoint.sh"), *arguments],
+        env={**variables, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_entrypoint_hands_arguments_over_and_the_exit_code_back(tmp_path: Path) -> None:
+    snakemake = 'printf "%s\\n" "$@"; echo "profile ${SNAKEMAKE_PROFILE-none}"; exit 2'
+    process = entrypoint(tmp_path, snakemake, "--cores", "a b", SNAKEMAKE_PROFILE="")
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert output.splitlines() == [
+        *("--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path), "--cores", "a b"),
+        "profile none",
+    ]
+
+
+def test_stop_request_reaches_every_process_below_and_none_beside(tmp_path: Path) -> None:
+    """`docker stop` of a container that shares the host's processes must not end the host's."""
+    beside = subprocess.Popen(["sleep", "60"])
+    worker = "trap 'echo saved > saved; exit 75' TERM; echo up > up; while :; do sleep 0.05; done"
+    process = entrypoint(tmp_path, f'cd "{tmp_path}"; (setsid bash -c {shlex.quote(worker)}); exit $?')
+    try:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "up").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.terminate()
+        _, messages = process.communicate(timeout=20)
+        assert process.returncode == 128 + signal.SIGTERM
+        deadline = time.monotonic() + 5
+        while not (tmp_path / "saved").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert (tmp_path / "saved").read_text() == "saved\n"
+        assert "stop requested" in messages
+        assert beside.poll() is None
+    finally:
+        beside.kill()
+        beside.wait()
 
 
 def test_build_script_names_the_images_there_are() -> None:
