@@ -156,7 +156,14 @@ def findings(place: Path) -> Dict[str, Any]:
     return found
 
 
-_TIMED = {"provenance.json", "speed.json", "verdict.json", "report.html", ".snakemake_timestamp"}
+_TIMED = {
+    "provenance.json",
+    "speed.json",
+    "verdict.json",
+    "report.html",
+    "report_metrics_only.html",
+    ".snakemake_timestamp",
+}
 
 
 def secrets_kept(place: Path) -> List[str]:
