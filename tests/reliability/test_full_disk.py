@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
 from typing import Callable, Iterator
 
+import made_results
 import pytest
 from programs import run_program
 from trials import TrainingTrial
@@ -106,3 +108,34 @@ def test_full_disk_at_the_outputs_of_a_program_leaves_nothing_that_looks_complet
     disk.grow(10 * MEGABYTE)
     assert run_program("convert_labels", *options).returncode == 0
     assert index.exists() and len(list(labels.rglob("*.png"))) == 12
+
+
+@pytest.mark.parametrize("pages", [1, 0.5])
+def test_full_disk_at_the_report_leaves_no_verdict_and_no_half_page(
+    tmp_path: Path, small_disk: Callable[[int], SmallDisk], pages: float
+) -> None:
+    made_results.write_seed(tmp_path / "results" / "seed0", 0, ["aachen_000000_000019"], (64, 128), True)
+    for name, content in (
+        ("report.json", made_results.report_config(report={"overlays": 0})),
+        ("manifest.json", made_results.manifest()),
+    ):
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+
+    def report(out: Path) -> subprocess.CompletedProcess[str]:
+        places = {"config": "report.json", "results": "results", "manifest": "manifest.json"}
+        places.update({"dataset": "no", "labels": "no", "list": "no"})
+        words = [word for key, name in places.items() for word in (f"--{key}", str(tmp_path / name))]
+        return run_program("report", *words, "--verdict", out / "verdict.json", "--report", out / "report.html")
+
+    whole = tmp_path / "whole"
+    assert report(whole).returncode == 0
+    size = (whole / "report_metrics_only.html").stat().st_size
+    # Room for the first of the two pages, or for half of it.
+    disk = small_disk((int(size * pages) // 4096 + 2) * 4096)
+    result = report(disk.place)
+    assert result.returncode == 1 and "report" in result.stderr and "No space left on device" in result.stderr
+    assert "Traceback" not in result.stderr
+    # The verdict is written last; what is there is whole.
+    left = {path.name: path.read_bytes() for path in disk.place.iterdir()}
+    assert set(left) <= {"report_metrics_only.html"} and (pages == 1) == bool(left)
+    assert all(data == (whole / name).read_bytes() for name, data in left.items())
