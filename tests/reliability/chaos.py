@@ -159,7 +159,6 @@ def findings(place: Path) -> Dict[str, Any]:
 _TIMED = {
     "provenance.json",
     "speed.json",
-    "verdict.json",
     "report.html",
     "report_metrics_only.html",
     ".snakemake_timestamp",
