@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from programs import assert_refused, run_program
 
 from stdc.data import inventory
 from stdc.data.labels import LABEL_ID_TO_TRAIN_ID, TRAIN_COLORS, TRAIN_NAMES
@@ -129,3 +130,31 @@ def test_cutting_keeps_what_is_inside_and_drops_the_rest():
     assert area(camera.cut([(-50, -50), (50, -50), (50, 50), (-50, 50)])) == 2500
     assert camera.cut([(300, 0), (400, 0), (400, 50)]) == []
     assert camera.cut([(10, 10), (11, 10), (11, 11)]) == [], "less than a pixel to see"
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"synthetic": 3}', '{"synthetic": {"train": "x"}}', "{"])
+def test_program_tells_a_configuration_that_is_none(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    done = run_program(
+        "make_synthetic",
+        "--config",
+        tmp_path / "config.json",
+        "--output",
+        tmp_path / "d",
+        "--index",
+        tmp_path / "i.json",
+    )
+    assert_refused(done, "synthetic")
+    assert not (tmp_path / "d").exists() and not (tmp_path / "i.json").exists()
+
+
+def test_folder_of_someone_else_is_not_replaced_but_an_earlier_dataset_is(tmp_path):
+    section = {**SECTION, "train": 2, "val": 2, "test": 0}
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds files that make_synthetic did not write"):
+        make_dataset(section, tmp_path / "d", tmp_path / "i.json", 1)
+    assert (tmp_path / "d" / "notes.txt").read_text() == "mine"
+    for _ in range(2):
+        make_dataset(section, tmp_path / "own", tmp_path / "i.json", 1)
+    assert inventory.take_inventory(tmp_path / "own", "any", 1)["splits"]["train"]["frames"] == 2

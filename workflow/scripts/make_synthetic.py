@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 
 import program
-from stdc.data.synthetic.writer import make_dataset
+from stdc.data.synthetic.writer import check_section, make_dataset
 from stdc.files import read_json
 from stdc.progress import Progress
 
 
 def main(options: argparse.Namespace) -> None:
-    section = read_json(options.config)["synthetic"]
+    config = read_json(options.config)
+    section = config.get("synthetic") if isinstance(config, dict) else None
+    check_section(section)
     progress = Progress("frames", sum(section[split] for split in ("train", "val", "test")))
     make_dataset(section, options.output, options.index, options.threads, progress.step)
     progress.finish()

@@ -26,6 +26,8 @@ CITIES: Dict[str, Tuple[str, ...]] = {
 }
 #: What the test split's polygons hold in the original: nothing a network is scored on.
 _DUMMY = ("ego vehicle", "rectification border", "out of roi")
+#: In a generated folder: this program made it and may replace it.
+MARKER = ".stdc-generated"
 #: Every trained class needs a few pixels to be seen at all.
 MIN_HEIGHT, MIN_WIDTH = 64, 128
 
@@ -61,20 +63,25 @@ def make_dataset(
 
     Args:
         section: the `synthetic` section: seed, height, width, and frames of train, val and test.
-        output: dataset root; replaced.
+        output: dataset root; replaced where it is one that was generated before.
         index: JSON file with the section and the SHA-256 of every file, written last.
         workers: processes; their number does not change a byte.
         done: called after each frame.
     Returns:
         The number of frames.
     Raises:
-        InputError: a value of the section is out of its range; names the key.
+        InputError: a value of the section is out of its range, or the folder holds files of someone else.
     """
     check_section(section)
+    if output.is_dir() and any(output.iterdir()) and not (output / MARKER).is_file():
+        raise InputError(f"{output}: holds files that make_synthetic did not write; choose another output")
     frames = [Frame(split, number, section[split]) for split in CITIES for number in range(section[split])]
     if index.exists():
         index.unlink()
-    shutil.rmtree(output, ignore_errors=True)
+    if output.exists():
+        shutil.rmtree(output)
+    # First, so that a folder left by a killed run is known for what it is.
+    files.write_text(output / MARKER, "made by make_synthetic; may be deleted and made again\n")
     digests = run_parallel(
         lambda frame: write_frame(frame, section, output), frames, workers, lambda frame: frame.name, done
     )
@@ -83,12 +90,16 @@ def make_dataset(
     return len(frames)
 
 
-def check_section(section: Mapping[str, Any]) -> None:
+def check_section(section: Any) -> None:
     """Refuse what cannot be drawn.
 
     Raises:
         InputError: names the key.
     """
+    if not isinstance(section, dict):
+        raise InputError(
+            f"synthetic: a section with seed, height, width, train, val and test is expected, not {section!r}"
+        )
     least = {"seed": 0, "height": MIN_HEIGHT, "width": MIN_WIDTH, "train": 2, "val": 2, "test": 0}
     for key, minimum in least.items():
         value = section.get(key)
