@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any, Deque, Generator, Iterable, Iterator, List, NamedTuple, Sequence
+from typing import Any, Deque, FrozenSet, Generator, Iterable, Iterator, List, NamedTuple, Sequence
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from stdc.processes import die_with_parent
 
 #: Batches asked for ahead of the one in use, a worker.
 _BATCHES_AHEAD = 2
+
+#: A scheduler may send these to all processes of a job; the trainer needs its workers to end the step and save.
+_NOT_FOR_WORKERS: FrozenSet[int] = frozenset((signal.SIGTERM, signal.SIGUSR1))
 
 _dataset: Any = None
 
@@ -77,7 +80,7 @@ def _in_process(dataset: Any, steps: Iterable[List[int]]) -> Iterator[Batch]:
 
 def _in_workers(dataset: Any, steps: Iterable[List[int]], workers: int, owner: str) -> Generator[Batch, None, None]:
     # Spawned, not forked: a fork copies paddle's threads' locks and the run folder's lock into the worker.
-    with _children_without(signal.SIGUSR1), _semaphores_of(owner):
+    with _children_without(_NOT_FOR_WORKERS), _semaphores_of(owner):
         executor = concurrent.futures.ProcessPoolExecutor(
             workers, multiprocessing.get_context("spawn"), _start_worker, (dataset, os.getpid())
         )
@@ -89,7 +92,7 @@ def _in_workers(dataset: Any, steps: Iterable[List[int]], workers: int, owner: s
                 keys = next(upcoming, None)
                 if keys is None:
                     break
-                with _children_without(signal.SIGUSR1):
+                with _children_without(_NOT_FOR_WORKERS):
                     waiting.append((keys, [executor.submit(_read, key) for key in keys]))
             if not waiting:
                 return
@@ -98,6 +101,9 @@ def _in_workers(dataset: Any, steps: Iterable[List[int]], workers: int, owner: s
             samples = [future.result() for future in futures]
             yield _stack(samples, keys, started)
     except concurrent.futures.process.BrokenProcessPool:
+        # The pool ends the others by SIGTERM, which does not reach them, and would wait for them for ever.
+        for child in multiprocessing.active_children():
+            child.kill()
         raise WorkerLost("a data worker died; was it killed, or is the memory full? Start again to go on") from None
     finally:
         for _, futures in waiting:
@@ -131,12 +137,9 @@ def _semaphores_of(owner: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _children_without(number: int) -> Iterator[None]:
-    """Processes started meanwhile never get this signal: a scheduler may send it to all processes of a job.
-
-    SIGTERM cannot be kept from them, since the pool ends its workers by it.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+def _children_without(signals: FrozenSet[int]) -> Iterator[None]:
+    """Processes started meanwhile never get these signals."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:

@@ -57,6 +57,21 @@ def test_killed_worker_ends_the_work_with_a_reason():
         list(batches(Numbers("killed"), [[1], [13], [2]], 1))
 
 
+def test_one_worker_of_three_killed_ends_the_work_and_a_signal_to_all_does_not():
+    loaded = batches(Numbers(), ([key] for key in range(14, 10_000)), 3)
+    next(loaded)
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGTERM)
+        os.kill(child.pid, signal.SIGUSR1)
+    assert next(loaded).keys == [15] and len(multiprocessing.active_children()) == 3
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    started = time.monotonic()
+    with pytest.raises(WorkerLost):
+        for _ in loaded:
+            pass
+    assert time.monotonic() - started < 10 and multiprocessing.active_children() == []
+
+
 def test_semaphores_carry_the_owners_name_and_are_removed_by_it(tmp_path):
     loaded = batches(Numbers(), ([key] for key in range(50)), 1, "stdc-test-owner")
     next(loaded)
