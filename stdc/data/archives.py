@@ -181,7 +181,8 @@ def _safe_entries(handle: BinaryIO, path: Path, top: str, limits: Limits) -> Lis
             problems.append(f"{shown(entry.filename)}: {problem}")
         end = entry.header_offset + _LOCAL_HEADER_BYTES + entry.compress_size
         seen.add(entry.filename.rstrip("/"))
-    wanted = [entry for entry in entries if not entry.is_dir() and entry.filename.startswith(f"{top}/")]
+    # In this order: `is_dir` fails on an empty name.
+    wanted = [entry for entry in entries if entry.filename.startswith(f"{top}/") and not entry.is_dir()]
     folders = {"/".join(entry.filename.split("/")[:depth]) for entry in wanted for depth in range(1, 6)}
     problems += [
         f"{shown(entry.filename)}: is a file and a folder"

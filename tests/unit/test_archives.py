@@ -180,6 +180,7 @@ UNSAFE = {
     "drive": (lambda case: add(case, "C:/outside"), "unsafe path"),
     "backslash": (renamed("gtFine/xxx", b"gtFine\\xxx"), "unsafe name"),
     "nul": (renamed("gtFine/train/a.b", b"gtFine/train/a\0b"), "unsafe name"),
+    "no name": (lambda case: add(case, zipfile.ZipInfo("")), "unsafe path"),
     "line break": (lambda case: add(case, "gtFine/a\nb"), "gtFine/a\\nb: unsafe name"),
     "link": (lambda case: add(case, entry_of_kind(stat.S_IFLNK), b"/etc/passwd"), "gtFine/train/aachen/odd: link"),
     "link elsewhere in the zip": (lambda case: add(case, entry_of_kind(stat.S_IFLNK, "odd"), b"/etc"), "odd: link"),
