@@ -158,7 +158,7 @@ def test_backbone_problems_are_named(tmp_path, backbone_file):
     output = tmp_path / "out.safetensors"
     for source, digest, backbone, said in (
         (str(plain), "0" * 64, "stdc1", "SHA-256 is"),
-        (str(plain), None, "stdc2", "parameters do not fit"),
+        (str(plain), None, "stdc2", "does not fit this network"),
         (str(tmp_path / "gone.pdparams"), None, "stdc1", "no such file"),
         ("https://example.invalid/w.pdparams", None, "stdc1", "model.pretrained.sha256: needed for a download"),
         ("ftp://example.invalid/w.pdparams", "0" * 64, "stdc1", "ftp: is not supported"),
