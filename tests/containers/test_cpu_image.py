@@ -1,7 +1,7 @@
 """The cpu image: built, and the mini recipe run inside, interrupted once, gives the bytes that it gives here.
 
-`make image-test`; in CI where a Docker engine answers. Needs a running Docker engine, or `dockerd` and root to start one; and a Debian base image, which
-is made by debootstrap where CPU_BASE_IMAGE does not name one.
+`make image-test`; in CI only where a Docker engine answers. Needs a running engine, or `dockerd` and root to start one;
+and a Debian base image, which is made by debootstrap where CPU_BASE_IMAGE does not name one.
 """
 
 from __future__ import annotations
