@@ -49,16 +49,25 @@ def build_optimizer(model: paddle.nn.Layer, recipe: TrainRecipe) -> paddle.optim
 
 
 def optimizer_arrays(optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Layer) -> Arrays:
-    """The accumulators as {"<structured parameter name>.velocity": array}.
+    """The accumulators of all trained parameters, as {"<structured parameter name>.velocity": array}.
 
-    Paddle names them by a counter of layers made so far in the process, which is no name to keep.
+    Paddle names them by counters of layers and optimizers made so far in the process, which is no name to keep.
+
+    Raises:
+        RuntimeError: called before the first step, or on a second optimizer of a process.
     """
     stored = optimizer.state_dict()
     arrays = {}
     for name, parameter in model.named_parameters():
+        if parameter.stop_gradient:
+            continue
         key = _velocity_key(parameter.name)
-        if key in stored:
-            arrays[f"{name}.velocity"] = np.asarray(stored[key].numpy())
+        if key not in stored:
+            # Silence here would be a checkpoint that resumes without momentum.
+            raise RuntimeError(
+                f"no accumulator of {name}: the first step is not done, or this is not the process's first optimizer"
+            )
+        arrays[f"{name}.velocity"] = np.asarray(stored[key].numpy())
     return arrays
 
 
