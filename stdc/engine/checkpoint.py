@@ -12,7 +12,6 @@ import errno
 import fcntl
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
@@ -229,8 +228,3 @@ def _no_space(folder: Path, checkpoint: Checkpoint) -> str:
         f"no space left for the checkpoint of iteration {checkpoint.iteration}: {needed / 1e6:.0f} MB are needed, "
         f"{free / 1e6:.0f} MB are free; earlier checkpoints are intact, free some space and start again"
     )
-
-
-def to_stderr(message: str) -> None:
-    """The default `Report`."""
-    print(message, file=sys.stderr, flush=True)

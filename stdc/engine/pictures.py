@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 
 from stdc.data.dataset import read_image, read_label
-from stdc.data.labels import IGNORE, TRAIN_COLORS
+from stdc.data.labels import TRAIN_ID_TO_COLOR
 
 #: Width of one of the three parts, pixels: enough to recognise a person, small enough to keep hundreds.
 PART_WIDTH = 384
@@ -32,17 +32,9 @@ def prediction_pictures(model: paddle.nn.Layer, dataset: Any, count: int) -> Dic
             logits = model(paddle.to_tensor(dataset[index][0][None]))
         prediction = logits[0].argmax(axis=0).numpy().astype(np.uint8)
         image = read_image(entry.image)
-        parts = [image, colours(read_label(entry.label)), colours(prediction)]
+        parts = [image, TRAIN_ID_TO_COLOR[read_label(entry.label)], TRAIN_ID_TO_COLOR[prediction]]
         height = max(1, round(image.shape[0] * PART_WIDTH / image.shape[1]))
         pictures[entry.frame] = np.hstack(
             [cv2.resize(part, (PART_WIDTH, height), interpolation=cv2.INTER_NEAREST) for part in parts]
         )
     return pictures
-
-
-def colours(train_ids: np.ndarray) -> np.ndarray:
-    """Train ids (H, W) as the official colours, (H, W, 3), uint8, RGB; void is black."""
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(TRAIN_COLORS)] = TRAIN_COLORS
-    table[IGNORE] = 0
-    return table[train_ids]

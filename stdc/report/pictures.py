@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from stdc.data.dataset import read_image, read_label
-from stdc.data.labels import IGNORE, TRAIN_COLORS
+from stdc.data.labels import IGNORE, TRAIN_ID_TO_COLOR
 
 #: Width of a picture, pixels: two of them fill the page.
 WIDTH = 512
@@ -89,19 +89,12 @@ def make_pictures(
                 miou=entry["miou"],
                 pixel_accuracy=entry.get("pixel_accuracy"),
                 image=jpeg_uri(image),
-                truth=png_uri(colours(truth)),
-                prediction=png_uri(colours(prediction)),
+                truth=png_uri(TRAIN_ID_TO_COLOR[truth]),
+                prediction=png_uri(TRAIN_ID_TO_COLOR[prediction]),
                 errors=jpeg_uri(error_map(image, truth, prediction)),
             )
         )
     return made
-
-
-def colours(train_ids: np.ndarray) -> np.ndarray:
-    """Train ids (H, W) in the official colours, (H, W, 3), uint8, RGB; void is black."""
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(TRAIN_COLORS)] = TRAIN_COLORS
-    return table[train_ids]
 
 
 def error_map(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
