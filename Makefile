@@ -13,7 +13,7 @@ TRAIN := .venv/train/bin/python
 export PATH := $(CURDIR)/.venv/train/bin:$(PATH)
 SNAKEMAKE := $(WORKFLOW) -m snakemake
 SNAKEFILES := Snakefile workflow/rules
-PYTHON_FOLDERS := stdc workflow tests benchmarks
+
 
 # Options for snakemake and pytest: make run ARGS="--config seeds=[0,1]", make test ARGS="-k lists".
 ARGS :=
@@ -36,11 +36,11 @@ test: setup lint ## set up, lint, and run every test
 lint: setup ## style, formatting, Python 3.8 floor, types, Snakemake's and Docker's linters
 	@ruff check .
 	@ruff format --check .
-	@ruff check --quiet --isolated --select E9 --target-version py38 stdc workflow/scripts
+	@ruff check --quiet --isolated --select E9 --target-version py38 stdc workflow/scripts tools
 	@snakefmt --check $(SNAKEFILES)
 	@mypy --no-error-summary stdc
-	@$(WORKFLOW) workflow/lib/lint.py
-	@$(WORKFLOW) workflow/lib/reference.py --check
+	@$(WORKFLOW) tools/lint.py
+	@$(WORKFLOW) tools/key_table.py --check
 	@hadolint docker/*.Dockerfile tests/containers/*.Dockerfile
 
 format: setup ## rewrite the sources in the house's format
@@ -77,7 +77,7 @@ image-test: setup ## build the cpu image and run the mini recipe inside: same by
 	@STDC_IMAGE_TEST=1 $(TRAIN) -m pytest tests/containers $(ARGS)
 
 docs: setup ## write the table of keys in config/README.md anew from the schema
-	@$(WORKFLOW) workflow/lib/reference.py
+	@$(WORKFLOW) tools/key_table.py
 
 lock: ## resolve requirements/*.in anew (ARGS=--upgrade for newer versions); needs uv
 	@requirements/lock.sh $(ARGS)

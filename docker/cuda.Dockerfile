@@ -52,6 +52,7 @@ COPY Snakefile pyproject.toml LICENSE* /opt/stdc/
 COPY config /opt/stdc/config
 COPY profiles /opt/stdc/profiles
 COPY workflow /opt/stdc/workflow
+COPY tools /opt/stdc/tools
 COPY stdc /opt/stdc/stdc
 COPY docker/entrypoint.sh /opt/stdc/docker/
 # Any user may be given with --user, known to the image or not, so nothing depends on a home folder.

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
-from stdc import metrics
+from stdc.evaluation import metrics
 
 PROTOCOLS = (("single_scale", [1.0], False), ("flip", [1.0], True))
 

@@ -1,4 +1,4 @@
-"""Start a program of `workflow/scripts/` as a user or a rule does."""
+"""Start a program of `workflow/scripts/` or `tools/` as a user or a rule does."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "workflow" / "scripts"
+REPOSITORY = Path(__file__).resolve().parents[1]
+SCRIPTS = REPOSITORY / "workflow" / "scripts"
+TOOLS = REPOSITORY / "tools"
 
 
 def run_program(name: str, *arguments: object, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
     """Run `<name>.py` with the interpreter of the tests; returns exit code, stdout and stderr."""
-    command = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+    path = next(folder / f"{name}.py" for folder in (SCRIPTS, TOOLS) if (folder / f"{name}.py").is_file())
+    command = [sys.executable, str(path), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=environment, check=False)
 

@@ -13,6 +13,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((REPOSITORY / "workflow" / "scripts").glob("*.py"))
+#: What people start and no rule does.
+TOOLS = sorted((REPOSITORY / "tools").glob("*.py"))
 MODULES = sorted((REPOSITORY / "stdc").rglob("*.py"))
 RULE_FILES = [REPOSITORY / "Snakefile", *sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))]
 
@@ -21,9 +23,9 @@ HEAVY = {"paddle", "matplotlib", "visualdl", "torch", "jinja2"}
 
 #: Where processes may be started: ranks, worker pools, and the questions to git and to the device's tools.
 STARTS_PROCESSES = {
-    "stdc/engine/launch.py",
-    "stdc/data/pool.py",
-    "stdc/data/loader.py",
+    "stdc/machine/ranks.py",
+    "stdc/machine/pool.py",
+    "stdc/training/loader.py",
     "stdc/provenance.py",
 }
 
@@ -81,7 +83,19 @@ def test_the_workflow_does_not_import_the_package() -> None:
 
 
 def test_the_network_knows_neither_files_nor_data() -> None:
-    foreign = ("stdc.data", "stdc.files", "stdc.engine", "pathlib", "os", "io", "shutil", "subprocess")
+    foreign = (
+        "stdc.data",
+        "stdc.files",
+        "stdc.machine",
+        "stdc.weights",
+        "stdc.training",
+        "stdc.evaluation",
+        "pathlib",
+        "os",
+        "io",
+        "shutil",
+        "subprocess",
+    )
     for path in MODULES:
         if within(name_of(path).replace("/", "."), "stdc.nn"):
             assert [i.module for i in imports(path) if any(within(i.module, name) for name in foreign)] == [], name_of(
@@ -94,7 +108,7 @@ def test_the_network_knows_neither_files_nor_data() -> None:
 def test_the_data_package_never_imports_paddle_or_what_stands_above_it() -> None:
     for path in MODULES:
         if name_of(path).startswith("stdc/data/"):
-            above = ("paddle", "stdc.nn", "stdc.engine", "stdc.report")
+            above = ("paddle", "stdc.nn", "stdc.training", "stdc.evaluation", "stdc.published", "stdc.report")
             assert [i.module for i in imports(path) if any(within(i.module, name) for name in above)] == [], name_of(
                 path
             )
@@ -199,9 +213,7 @@ def test_every_program_has_a_rule() -> None:
     named: Set[str] = set()
     for path in RULE_FILES:
         named |= set(re.findall(r'script\("(\w+)"\)', path.read_text()))
-    # Tools for people, outside the DAG.
-    tools = {"recipe_diff", "model_table", "convert_torch_weights"}
-    assert {path.stem for path in SCRIPTS} - named <= {"program", *tools}
+    assert {path.stem for path in SCRIPTS} - named == {"program"}
 
 
 def test_code_inputs_name_what_python_really_loads(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, List, Mapping, NamedTuple, Optional, Set
 
+from stdc.data.cityscapes import ARCHIVES, HOW_TO_GET, Archive
 from stdc.data.layout import refuse_inside, shown, stays_inside
-from stdc.data.official import ARCHIVES, HOW_TO_GET, Archive
 from stdc.errors import InputError, InputErrors
 from stdc.files import fsync_folder, write_json, write_text
 from stdc.progress import Progress

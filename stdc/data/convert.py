@@ -9,15 +9,15 @@ from typing import Any, Callable, Dict, Optional, Set
 
 import PIL
 
-from stdc.data.contents import decode_gray
+from stdc.data.frame_checks import decode_gray
 from stdc.data.inventory import read_manifest
 from stdc.data.labels import LABEL_ID_TO_TRAIN_ID
 from stdc.data.layout import LABEL_IDS, POLYGONS, TRAIN_IDS_SUFFIX, TRUTH_TREE, refuse_inside, shown
 from stdc.data.png import encode_gray
 from stdc.data.polygons import draw_train_ids, parse_annotation
-from stdc.data.pool import run_parallel
 from stdc.errors import InputError
 from stdc.files import read_json, sha256_file, write_bytes, write_json
+from stdc.machine.pool import run_parallel
 from stdc.progress import Progress
 
 

@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
-from stdc.data.contents import FrameReport, check_frame
+from stdc.data.cityscapes import CITIES, IMAGE_SIZE
+from stdc.data.frame_checks import FrameReport, check_frame
 from stdc.data.layout import (
     IMAGE,
     IMAGE_TREE,
@@ -24,10 +25,9 @@ from stdc.data.layout import (
     shown,
     stays_inside,
 )
-from stdc.data.official import CITIES, IMAGE_SIZE
-from stdc.data.pool import run_parallel
 from stdc.errors import InputError, InputErrors
 from stdc.files import PathLike, read_json
+from stdc.machine.pool import run_parallel
 from stdc.progress import Progress
 
 FORMAT = 1

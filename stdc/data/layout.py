@@ -11,7 +11,7 @@ import stat
 from pathlib import Path, PurePosixPath
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from stdc.data.official import ARCHIVES, HOW_TO_GET
+from stdc.data.cityscapes import ARCHIVES, HOW_TO_GET
 from stdc.errors import InputError
 
 #: The order in which people name them.

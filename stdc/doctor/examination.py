@@ -13,8 +13,8 @@ from stdc import files
 from stdc.doctor import checks, facts
 from stdc.doctor.findings import Finding
 from stdc.doctor.plan import Plan, as_dict
-from stdc.engine import launch
 from stdc.errors import InputError
+from stdc.machine import ranks
 
 #: Quiet children: a run's own log is the place for notices.
 _ENVIRONMENT = {"GLOG_minloglevel": "2", "PYTHONWARNINGS": "ignore"}
@@ -101,7 +101,7 @@ def _ask(name: str, plan: Plan, settings: Settings) -> Dict[str, Any]:
         files.write_json(Path(folder) / "plan.json", as_dict(plan))
         command = [sys.executable, settings.program, "--probe", name, "--plan", str(Path(folder) / "plan.json")]
         command += ["--answer", str(answer)]
-        told = launch.ask(command, settings.limit_s, _ENVIRONMENT)
+        told = ranks.ask(command, settings.limit_s, _ENVIRONMENT)
         try:
             values: Dict[str, Any] = files.read_json(answer) if answer.exists() else {}
         except InputError:
@@ -113,7 +113,7 @@ def _ask(name: str, plan: Plan, settings: Settings) -> Dict[str, Any]:
     return values
 
 
-def _how_it_ended(told: launch.Answer, limit_s: float) -> str:
+def _how_it_ended(told: ranks.Answer, limit_s: float) -> str:
     if told.code is None:
         return f"no end within {limit_s:.0f} s"
     lines: Sequence[str] = [line.strip() for line in told.output.splitlines() if line.strip()]

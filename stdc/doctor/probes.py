@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from stdc import files
 from stdc.doctor import checks
 from stdc.doctor.plan import Plan
-from stdc.engine import device, launch
+from stdc.machine import devices, ranks
 
 #: Two images are enough to see that the path from file to figure works, and small ones to see it fast.
 _TRIAL_SIZE = (256, 512)
@@ -57,14 +57,14 @@ def _imports(plan: Plan) -> Dict[str, Any]:
             packages[name] = {"error": _one_line(error)}
     found: Dict[str, Any] = {"packages": packages, "paddle": {}, "visible": None}
     try:
-        device.prepare(plan.device, plan.threads)
+        devices.prepare(plan.device, plan.threads)
         import paddle
 
         cuda = str(paddle.version.cuda()) if paddle.is_compiled_with_cuda() else None
         ask_types: Callable[[], List[str]] = getattr(paddle.device, "get_all_custom_device_type", list)
         custom = ask_types() or []
         found["paddle"] = {"version": paddle.__version__, "cuda": cuda, "custom": sorted(custom)}
-        found["visible"] = device.count(plan.device)
+        found["visible"] = devices.count(plan.device)
     except Exception as error:
         if "version" not in found["paddle"]:
             found["paddle"] = {"error": _one_line(error)}
@@ -73,12 +73,12 @@ def _imports(plan: Plan) -> Dict[str, Any]:
 
 def _network(plan: Plan, write: Write) -> None:
     """Evaluation of two images, then the run's own sizes: evaluation, training step."""
-    device.prepare(plan.device, plan.threads)
+    devices.prepare(plan.device, plan.threads)
     import paddle
 
     from stdc.nn.segmentor import build_segmentor
 
-    device.select(plan.device)
+    devices.select(plan.device)
     paddle.seed(0)
     answer: Dict[str, Any] = {}
     model = build_segmentor(plan.backbone)
@@ -103,8 +103,8 @@ def _evaluate_two(model: Any, plan: Plan) -> Dict[str, Any]:
     import paddle
 
     from stdc.data.dataset import Entry, EvalDataset
-    from stdc.engine.evaluate import evaluate
-    from stdc.engine.predict import Protocol
+    from stdc.evaluation.evaluate import evaluate
+    from stdc.evaluation.predict import Protocol
 
     height, width = (min(length, trial) for length, trial in zip(plan.eval_size, _TRIAL_SIZE))
     generator = np.random.RandomState(0)
@@ -132,7 +132,7 @@ def _evaluate_two(model: Any, plan: Plan) -> Dict[str, Any]:
         twin.set_state_dict(arrays)
         twin.eval()
         difference = float(np.abs(_logits(twin, pixels) - logits).max())
-        device.select(plan.device)
+        devices.select(plan.device)
     return {
         "pixels": int(counts.confusion.sum()),
         "expected": 2 * height * width,
@@ -152,7 +152,7 @@ def _logits(model: Any, pixels: Any) -> Any:
 def _evaluate_once(model: Any, plan: Plan) -> None:
     import numpy as np
 
-    from stdc.engine.predict import Protocol, predict
+    from stdc.evaluation.predict import Protocol, predict
 
     model.eval()
     predict(model, np.zeros((3, *plan.eval_size), np.float32), [Protocol("probe", (plan.scale,), plan.flip)])
@@ -204,7 +204,7 @@ def _measure(plan: Plan, trial: Callable[[], None], skip: str) -> Dict[str, Any]
     started = time.monotonic()
     try:
         trial()
-        device.synchronize(plan.device)
+        devices.synchronize(plan.device)
     except Exception as error:
         return {"error": _one_line(error)}
     peak, total = _peak_memory(plan.device)
@@ -228,11 +228,11 @@ def _peak_memory(kind: str) -> Tuple[Optional[int], Optional[int]]:
 
 
 def _ranks(plan: Plan, answer: Path, argv: List[str]) -> None:
-    if not launch.in_rank():
+    if not ranks.in_rank():
         with tempfile.TemporaryDirectory() as folder:
-            launch.run_ranks(argv, plan.device, max(plan.devices, 2), Path(folder) / "ranks", _to_stderr)
+            ranks.run_ranks(argv, plan.device, max(plan.devices, 2), Path(folder) / "ranks", _to_stderr)
         return
-    with launch.reporting_rank():
+    with ranks.reporting_rank():
         values = _all_reduce(plan)
         if values["rank"] == 0:
             files.write_json(answer, values)
@@ -240,25 +240,25 @@ def _ranks(plan: Plan, answer: Path, argv: List[str]) -> None:
 
 def _all_reduce(plan: Plan) -> Dict[str, Any]:
     """Sum as many numbers as a training step exchanges."""
-    device.prepare(plan.device, 1)
+    devices.prepare(plan.device, 1)
     import paddle
 
-    device.select(plan.device)
+    devices.select(plan.device)
     paddle.distributed.init_parallel_env()
-    rank, ranks = launch.rank_and_world()
+    rank, world_size = ranks.rank_and_world()
     numbers = plan.weights_bytes() // 4
     seconds = 0.0
     for _ in range(2):
         # The first opens the connections.
         values = paddle.full([numbers], float(rank + 1))
-        device.synchronize(plan.device)
+        devices.synchronize(plan.device)
         started = time.monotonic()
         paddle.distributed.all_reduce(values)
-        device.synchronize(plan.device)
+        devices.synchronize(plan.device)
         seconds = time.monotonic() - started
-    expected = ranks * (ranks + 1) / 2
+    expected = world_size * (world_size + 1) / 2
     correct = float(values.min()) == expected and float(values.max()) == expected
-    return {"rank": rank, "ranks": ranks, "bytes": numbers * 4, "seconds": seconds, "correct": correct}
+    return {"rank": rank, "ranks": world_size, "bytes": numbers * 4, "seconds": seconds, "correct": correct}
 
 
 def _to_stderr(line: str) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 
 from stdc.data.labels import TRAIN_NAMES
 from stdc.errors import InputError
+from stdc.evaluation.metrics import class_iou
 from stdc.files import read_json
-from stdc.metrics import class_iou
-from stdc.verdict import Evidence, Seed
+from stdc.published.verdict import Evidence, Seed
 
 #: Two ways of writing one fraction differ by less.
 _SAME = 1e-9

@@ -6,9 +6,10 @@ import math
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
-from stdc import recipe, recipe_diff
+from stdc import recipe
 from stdc.data.labels import CATEGORY_NAMES, TRAIN_COLORS, TRAIN_NAMES
-from stdc.reference import Reference
+from stdc.published import recipe_diff
+from stdc.published.reference import Reference
 from stdc.report.confusion import heat_map, pixel_shares, taken_for
 from stdc.report.curves import Series, line_chart
 from stdc.report.facts import DATASETS, city_counts, dataset_facts, protocol_line, provenance_of

@@ -43,7 +43,7 @@ def old_python() -> str:
 
 
 def test_all_sources_compile_on_the_old_interpreter(old_python: str) -> None:
-    folders = (REPOSITORY / "stdc", REPOSITORY / "workflow" / "scripts")
+    folders = (REPOSITORY / "stdc", REPOSITORY / "workflow" / "scripts", REPOSITORY / "tools")
     sources = sorted(str(path) for folder in folders for path in folder.rglob("*.py"))
     assert len(sources) > 50
     command = [old_python, "-c", _COMPILE, *sources]

@@ -342,8 +342,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit-s", type=float, default=20.0, help="seconds that one file may take")
     options = parser.parse_args()
-    from stdc.engine.pretrained import read_any
     from stdc.errors import InputError
+    from stdc.weights.pretrained import read_any
 
     bad = count = 0
     slowest = (0.0, "")

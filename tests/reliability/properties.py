@@ -13,8 +13,8 @@ from stdc import files, recipe
 from stdc.data import polygons
 from stdc.data.labels import LABEL_BY_NAME
 from stdc.data.layout import frame_city, frame_of, shown, stays_inside
-from stdc.engine import pickles, weights
 from stdc.errors import InputError
+from stdc.weights import array_files, pickles
 
 texts = st.text(max_size=30)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
@@ -86,7 +86,7 @@ def recipe_is_finite_or_refused(train: Any) -> None:
 def pickle_is_read_or_refused(data: bytes) -> None:
     """Whatever the instructions: plain data comes out, or an error that `parse_pdparams` explains."""
     try:
-        arrays = weights.parse_pdparams(data, "made up")
+        arrays = array_files.parse_pdparams(data, "made up")
     except InputError as error:
         assert str(error).startswith("made up: ") and "\n" not in str(error)
         return

@@ -10,7 +10,8 @@ import pytest
 from families import Family
 from trials import TrainingTrial
 
-from stdc.engine import checkpoint, weights
+from stdc.training import checkpoints
+from stdc.weights import array_files
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_huge_learning_rate_ends_at_once_naming_the_frames_and_keeps_the_last_go
     for manifest in folder.glob("checkpoints/*/manifest.json"):
         assert int(manifest.parent.name) < record["iteration"]
         for file in ("model.safetensors", "optimizer.safetensors"):
-            arrays = weights.read_safetensors(manifest.parent / file)
+            arrays = array_files.read_safetensors(manifest.parent / file)
             assert all(np.isfinite(array).all() for array in arrays.values())
     assert not (trial.folder / "huge" / "model.pdparams").exists()
 
@@ -74,14 +75,14 @@ def test_damaged_checkpoint_and_damaged_best_weights_are_skipped_by_a_run(trial:
 
 def test_a_checkpoint_that_cannot_be_read_for_now_is_not_thrown_away(tmp_path: Path) -> None:
     arrays = {"w": np.ones(3, np.float32)}
-    path = checkpoint.save(tmp_path, checkpoint.Checkpoint(1, arrays, arrays, {}), "a" * 64, keep=2)
+    path = checkpoints.save(tmp_path, checkpoints.Checkpoint(1, arrays, arrays, {}), "a" * 64, keep=2)
     manifest = path / "manifest.json"
     text = manifest.read_text()
     manifest.unlink()
     # Stands for a file system that does not answer.
     manifest.symlink_to(manifest)
     with pytest.raises(OSError, match="symbolic links"):
-        checkpoint.load_newest(tmp_path, "a" * 64, lambda _: None)
+        checkpoints.load_newest(tmp_path, "a" * 64, lambda _: None)
     manifest.unlink()
     manifest.write_text(text)
-    assert checkpoint.load_newest(tmp_path, "a" * 64, lambda _: None) is not None
+    assert checkpoints.load_newest(tmp_path, "a" * 64, lambda _: None) is not None

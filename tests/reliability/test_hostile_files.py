@@ -16,8 +16,8 @@ import pytest
 from programs import SCRIPTS, assert_refused, run_program
 
 from stdc import files
-from stdc.engine import weights
 from stdc.errors import InputError
+from stdc.weights import array_files
 
 HERE = Path(__file__).resolve().parent
 
@@ -99,7 +99,7 @@ def served(tmp_path: Path) -> Iterator[Tuple[Server, Path]]:
 
     folder = tmp_path / "served"
     folder.mkdir()
-    weights.write_pdparams(folder / "w.pdparams", state_arrays(build_segmentor("stdc1").cp.backbone))
+    array_files.write_pdparams(folder / "w.pdparams", state_arrays(build_segmentor("stdc1").cp.backbone))
     server = Server(folder)
     yield server, folder / "w.pdparams"
     server.server.shutdown()
@@ -107,7 +107,7 @@ def served(tmp_path: Path) -> Iterator[Tuple[Server, Path]]:
 
 
 def fetch(source: str, digest: object, output: Path) -> List[str]:
-    from stdc.engine.pretrained import fetch_backbone
+    from stdc.weights.pretrained import fetch_backbone
 
     said: List[str] = []
     try:
@@ -134,7 +134,7 @@ def test_download_needs_the_right_checksum_and_leaves_nothing_without_it(
         assert said in fetch(f"http://{server.host}/{path}", digest, output)[-1]
     assert list(output.parent.iterdir()) == []
     fetch(source, digest, output)
-    assert list(output.parent.iterdir()) == [output] and weights.read(output)
+    assert list(output.parent.iterdir()) == [output] and array_files.read(output)
 
 
 def test_secret_in_an_address_is_refused_and_never_repeated(tmp_path: Path, served: Tuple[Server, Path]) -> None:

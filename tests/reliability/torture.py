@@ -33,6 +33,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 _TESTS = Path(__file__).resolve().parents[1]
 _REPOSITORY = _TESTS.parent
 _SCRIPTS = _REPOSITORY / "workflow" / "scripts"
+_TOOLS = _REPOSITORY / "tools"
 sys.path[:0] = [str(_REPOSITORY), str(_TESTS), str(_TESTS / "reliability"), str(_SCRIPTS)]
 
 import cv2
@@ -48,14 +49,14 @@ from tiny import make_tiny_dataset
 
 import stdc.data.convert
 import stdc.data.inventory
-import stdc.engine.pretrained
+import stdc.weights.pretrained
 from stdc import files, recipe
 from stdc.data.archives import extract_archives
+from stdc.data.cityscapes import Archive
 from stdc.data.dataset import EvalDataset
 from stdc.data.lists import read_list
-from stdc.data.official import Archive
-from stdc.engine import checkpoint
 from stdc.errors import InputError, StdcError
+from stdc.training import checkpoints
 
 #: Seconds that a case may take; starting Snakemake on a busy machine takes some.
 LIMIT_S = {"recipe": 120.0}
@@ -99,8 +100,9 @@ class Run(NamedTuple):
 
 
 def run_script(name: str, *arguments: object) -> Run:
-    """Run a program of the workflow in this process, as it stands."""
-    return run_main(lambda: runpy.run_path(str(_SCRIPTS / f"{name}.py"), run_name="__main__"), name, *arguments)
+    """Run a program of the workflow or a tool in this process, as it stands."""
+    path = next(folder / f"{name}.py" for folder in (_SCRIPTS, _TOOLS) if (folder / f"{name}.py").is_file())
+    return run_main(lambda: runpy.run_path(str(path), run_name="__main__"), name, *arguments)
 
 
 def run_main(main: Callable[[], object], name: str, *arguments: object) -> Run:
@@ -221,8 +223,8 @@ class Templates:
         for iteration in (2, 4, 6):
             arrays = {name: array * iteration for name, array in self.arrays.items()}
             state = {"best": None, "sums": {"loss": 0.1 * iteration}, "summed": 1}
-            saved = checkpoint.Checkpoint(iteration, arrays, arrays, state, f'{{"iteration": {iteration}}}\n')
-            checkpoint.save(self.checkpoints, saved, "a" * 64, keep=5)
+            saved = checkpoints.Checkpoint(iteration, arrays, arrays, state, f'{{"iteration": {iteration}}}\n')
+            checkpoints.save(self.checkpoints, saved, "a" * 64, keep=5)
 
     @staticmethod
     def intake(root: Path, work: Path) -> List[Run]:
@@ -372,7 +374,7 @@ def _spoil_lines(lines: List[str], chance: Chance) -> str:
 
 def case_weights(templates: Templates, place: Path, chance: Chance) -> Tuple[str, List[Mutation]]:
     """A damaged or hostile weights file."""
-    from stdc.engine import weights
+    from stdc.weights import array_files
 
     arrays = templates.arrays
     kind = chance.choice(("pdparams", "pdparams", "safetensors", "tar", "torch zip", "torch old", "hostile"))
@@ -381,7 +383,7 @@ def case_weights(templates: Templates, place: Path, chance: Chance) -> Tuple[str
         chosen = chance.choice(list(hostile.running(str(place / "marker"))))
         path.write_bytes(damage(chosen[1], chance) if chance.random() < 0.5 else chosen[1])
     elif kind == "safetensors":
-        weights.write_safetensors(path, arrays)
+        array_files.write_safetensors(path, arrays)
     elif kind.startswith("torch"):
         storages = {str(number): array.tobytes() for number, array in enumerate(arrays.values())}
         tensors = {
@@ -402,7 +404,7 @@ def case_weights(templates: Templates, place: Path, chance: Chance) -> Tuple[str
         )
         path.write_bytes(packed)
     else:
-        weights.write_pdparams(path, arrays)
+        array_files.write_pdparams(path, arrays)
         if kind == "tar":
             import tarfile
 
@@ -411,11 +413,11 @@ def case_weights(templates: Templates, place: Path, chance: Chance) -> Tuple[str
             path = place / "w.tar.gz"
     if kind != "hostile":
         names = {re.sub(r"running_", "_", name) for name in arrays}
-        read = stdc.engine.pretrained.read_any(path)
+        read = stdc.weights.pretrained.read_any(path)
         need({re.sub(r"running_", "_", name) for name in read} <= names and read, "a sound file reads otherwise")
         path.write_bytes(damage(path.read_bytes(), chance))
     try:
-        found = stdc.engine.pretrained.read_any(path)
+        found = stdc.weights.pretrained.read_any(path)
     except InputError as error:
         need(
             path.name in str(error) and "\n" not in str(error) and len(str(error)) < 600, f"message: {str(error)[:700]}"
@@ -467,7 +469,7 @@ def case_checkpoint(templates: Templates, place: Path, chance: Chance) -> Tuple[
             path = chance.choice(files_in)
             path.write_bytes(damage(path.read_bytes(), chance))
     said: List[str] = []
-    found = checkpoint.load_newest(folder, "a" * 64, said.append)
+    found = checkpoints.load_newest(folder, "a" * 64, said.append)
     untouched = sorted(int(path.name) for path in templates.checkpoints.iterdir() if path.name not in touched)
     if found is None:
         need(not untouched, f"checkpoint {untouched} is sound and was not taken: {said}")

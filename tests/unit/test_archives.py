@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from programs import assert_refused, run_program
 
-from stdc.data import archives, official
+from stdc.data import archives, cityscapes
 from stdc.data.archives import Limits, extract_archives
+from stdc.data.cityscapes import Archive
 from stdc.data.inventory import take_inventory
-from stdc.data.official import Archive
 from stdc.errors import InputError
 
 GT, IMAGES = "gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip"
@@ -284,7 +284,7 @@ import sys, time
 sys.path.insert(0, {str(Path(archives.__file__).parents[2])!r})
 from pathlib import Path
 from stdc.data.archives import extract_archives
-from stdc.data.official import Archive
+from stdc.data.cityscapes import Archive
 class Stall:
     def __init__(self, what, total): self.unpack, self.count = "unpacked" in what, 0
     def step(self, count=1):
@@ -311,15 +311,15 @@ extract_archives(*(Path(name) for name in {places!r}), expected, progress=Stall)
 
 
 def test_published_table_names_the_two_packages():
-    assert set(official.ARCHIVES) == {GT, IMAGES}
-    for archive in official.ARCHIVES.values():
+    assert set(cityscapes.ARCHIVES) == {GT, IMAGES}
+    for archive in cityscapes.ARCHIVES.values():
         assert len(bytes.fromhex(archive.sha256)) == 32
-    assert {split: sum(cities.values()) for split, cities in official.CITIES.items()} == {
+    assert {split: sum(cities.values()) for split, cities in cityscapes.CITIES.items()} == {
         "train": 2975,
         "val": 500,
         "test": 1525,
     }
-    assert [len(cities) for cities in official.CITIES.values()] == [18, 3, 6]
+    assert [len(cities) for cities in cityscapes.CITIES.values()] == [18, 3, 6]
 
 
 def test_program_refuses_zips_that_are_not_the_published_ones(case):

@@ -89,7 +89,7 @@ def test_what_is_installed_is_held_by_hashes_and_secrets_stay_in_mounts(path: Pa
         ["--from=builder", "/opt/workflow"],
         ["--from=builder", "/opt/train"],
         ["Snakefile", "pyproject.toml", "LICENSE*"],
-        *([folder] for folder in ("config", "profiles", "workflow", "stdc")),
+        *([folder] for folder in ("config", "profiles", "workflow", "tools", "stdc")),
         ["docker/entrypoint.sh"],
     ]
 
@@ -152,8 +152,8 @@ def _matches(path: str, pattern: str) -> bool:
         "workflow/rules/train.smk",
         "workflow/scripts/train.py",
         "workflow/schemas/config.schema.yaml",
-        "stdc/engine/train.py",
-        "stdc/reference.yaml",
+        "stdc/training/loop.py",
+        "stdc/published/reference.yaml",
         "config/config.yaml",
         "profiles/default/config.yaml",
         "requirements/workflow.lock",
@@ -177,7 +177,7 @@ def test_what_the_images_need_is_in_the_build_context(path: str) -> None:
         "leftImg8bit_trainvaltest.zip",
         "id_rsa",
         "tests/unit/test_docker_files.py",
-        "stdc/engine/__pycache__/train.cpython-311.pyc",
+        "stdc/training/__pycache__/loop.cpython-311.pyc",
         "docker/cpu.Dockerfile",
     ],
 )

@@ -15,13 +15,13 @@ import paddle.nn.functional as F
 import pytest
 from PIL import Image
 
-from stdc import metrics
 from stdc.data.dataset import Entry, EvalDataset
-from stdc.engine import evaluate, predict, weights
-from stdc.engine.predict import Protocol
 from stdc.errors import InputError
+from stdc.evaluation import evaluate, metrics, predict
+from stdc.evaluation.predict import Protocol
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import state_arrays, with_unused_heads
+from stdc.weights import array_files
 
 FULL = Protocol("full", (1.0,), False)
 SEG50 = Protocol("seg50", (0.5,), False)
@@ -255,7 +255,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Path]:
     for backbone in ("stdc1", "stdc2"):
         paddle.seed(1)
         paths[backbone] = folder / f"{backbone}.pdparams"
-        weights.write_pdparams(paths[backbone], with_unused_heads(state_arrays(build_segmentor(backbone))))
+        array_files.write_pdparams(paths[backbone], with_unused_heads(state_arrays(build_segmentor(backbone))))
     return paths
 
 
@@ -328,7 +328,7 @@ def test_weights_of_another_network_end_with_exit_code_2(
 def test_network_with_one_parameter_missing_is_not_evaluated(tmp_path: Path) -> None:
     arrays = state_arrays(build_segmentor("stdc1"))
     del arrays["ffm.conv1.weight"]
-    weights.write_pdparams(tmp_path / "model.pdparams", arrays)
+    array_files.write_pdparams(tmp_path / "model.pdparams", arrays)
     with pytest.raises(InputError, match=r"model\.pdparams: .*ffm\.conv1\.weight: missing"):
         predict.load_network({"backbone": "stdc1"}, tmp_path / "model.pdparams")
 

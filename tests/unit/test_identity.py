@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stdc import recipe
-from stdc.engine import identity
+from stdc.training import identity
 
 PACKAGE = Path(identity.__file__).resolve().parents[1]
 TRAIN = {"preset": "paddleseg", "iterations": 10, "global_batch": 4, "crop_height": 64, "crop_width": 64}
@@ -56,7 +56,7 @@ def test_where_equal_weights_came_from_does_not_count():
 
 @pytest.fixture()
 def package(tmp_path):
-    for folder in ("nn", "data", "engine"):
+    for folder in ("nn", "data", "training"):
         shutil.copytree(PACKAGE / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PACKAGE / "recipe.py", tmp_path)
     return tmp_path
@@ -83,11 +83,11 @@ def test_changed_arithmetic_is_another_run(package):
 
 def test_code_outside_the_loop_does_not_count(package):
     before = identity.code_sha256(package)
-    (package / "engine" / "records.py").write_text("x = 1\n", encoding="utf-8")
+    (package / "training" / "records.py").write_text("x = 1\n", encoding="utf-8")
     assert identity.code_sha256(package) == before
 
 
 def test_moved_code_is_not_forgotten_silently(package):
-    (package / "engine" / "schedule.py").unlink()
-    with pytest.raises(RuntimeError, match=r"engine/schedule\.py"):
+    (package / "training" / "schedule.py").unlink()
+    with pytest.raises(RuntimeError, match=r"training/schedule\.py"):
         identity.code_sha256(package)

@@ -11,7 +11,7 @@ from PIL import Image
 from programs import assert_refused, run_program
 from tiny import TINY_CITIES, make_tiny_dataset
 
-from stdc.data import contents, inventory
+from stdc.data import frame_checks, inventory
 from stdc.data.inventory import read_manifest, take_inventory
 from stdc.errors import InputError, InputErrors
 from stdc.files import write_json
@@ -301,7 +301,7 @@ def test_official_set_passes_when_whole(tiny_dataset, monkeypatch):
 
 
 def test_oversized_file_is_refused_before_it_fills_the_memory(tiny_dataset, monkeypatch):
-    monkeypatch.setattr(contents, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(frame_checks, "MAX_FILE_BYTES", 1000)
     problems = problems_of(tiny_dataset)
     size = (tiny_dataset / IMAGE).stat().st_size
     assert f"{IMAGE}: {size} bytes; more than 1000 are not supported" in problems

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stdc.data.loader import WorkerLost, batches, remove_semaphores
 from stdc.errors import InputError, InputErrors
+from stdc.training.loader import WorkerLost, batches, remove_semaphores
 
 
 class Numbers:

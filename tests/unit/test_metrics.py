@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import make_tiny_dataset, tiny_frames
 
-from stdc import metrics
 from stdc.data.labels import LABEL_ID_TO_TRAIN_ID, TRAIN_ID_TO_LABEL_ID, TRAIN_NAMES
+from stdc.evaluation import metrics
 
 
 def ids(*values: int) -> np.ndarray:

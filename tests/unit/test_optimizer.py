@@ -6,9 +6,9 @@ import pytest
 paddle = pytest.importorskip("paddle")
 
 from stdc import recipe  # noqa: E402
-from stdc.engine.optimizer import build_optimizer, optimizer_arrays, restore_optimizer  # noqa: E402
 from stdc.errors import InputError  # noqa: E402
 from stdc.nn.segmentor import build_segmentor  # noqa: E402
+from stdc.training.optimizer import build_optimizer, optimizer_arrays, restore_optimizer  # noqa: E402
 
 PLAIN = {"iterations": 3000, "global_batch": 2, "crop_height": 64, "crop_width": 64}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stdc.data.pool import WorkerFault, run_parallel
 from stdc.errors import InputError, InputErrors
+from stdc.machine.pool import WorkerFault, run_parallel
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -89,7 +89,7 @@ def test_workers_die_with_a_killed_parent(tmp_path):
     script = f"""
 import os, sys, time
 sys.path.insert(0, {str(REPOSITORY)!r})
-from stdc.data.pool import run_parallel
+from stdc.machine.pool import run_parallel
 def work(value):
     open(f"{tmp_path}/{{os.getpid()}}", "w").close()
     time.sleep(60)

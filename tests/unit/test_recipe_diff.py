@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from programs import assert_refused, run_program
 
-from stdc import recipe_diff
 from stdc.errors import InputError
+from stdc.published import recipe_diff
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED_RECIPE = {"preset": "paddleseg", "iterations": 80000, "global_batch": 96, "crop_height": 512, "crop_width": 1024}

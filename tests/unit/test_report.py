@@ -18,14 +18,14 @@ from programs import assert_refused, run_program
 from tiny import make_tiny_dataset, tiny_frames
 
 from stdc.errors import InputError
-from stdc.reference import load_reference
+from stdc.published.reference import load_reference
+from stdc.published.verdict import judge
 from stdc.report import page
 from stdc.report.confusion import heat_map, pixel_shares, taken_for
 from stdc.report.curves import MAX_POINTS, Series, line_chart, thinned, ticks
 from stdc.report.inputs import Results, read_config, read_seed
 from stdc.report.pictures import WIDTH, Picture, choose_frames, error_map, jpeg_uri, make_pictures, png_uri
 from stdc.report.text import NONE
-from stdc.verdict import judge
 
 REFERENCE = load_reference()
 FRAMES = [f"frankfurt_000000_{number:06d}" for number in range(12)]
@@ -452,9 +452,9 @@ def run_report(tmp_path: Path, root: Path, labels: Path, config: Dict[str, Any])
 
 def test_program_writes_verdict_and_both_pages_and_prints_the_verdict(tmp_path):
     paddle = pytest.importorskip("paddle")
-    from stdc.engine.weights import write_pdparams
     from stdc.nn.segmentor import build_segmentor
     from stdc.nn.state import state_arrays
+    from stdc.weights.array_files import write_pdparams
 
     root, labels, pairs = labelled(tmp_path)
     made_results.write_seed(tmp_path / "results" / "seed0", 0, sorted(pairs), (64, 128))

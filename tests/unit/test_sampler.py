@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stdc.engine.sampler import StepSampler, derived_seed
+from stdc.training.sampler import StepSampler, derived_seed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +39,7 @@ def test_batch_larger_than_the_dataset_repeats_no_key():
 
 
 def test_order_is_the_same_in_another_process():
-    code = "from stdc.engine.sampler import StepSampler; print(StepSampler(50, 10, seed=9).keys(7))"
+    code = "from stdc.training.sampler import StepSampler; print(StepSampler(50, 10, seed=9).keys(7))"
     said = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )

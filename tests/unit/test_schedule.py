@@ -2,8 +2,8 @@
 
 import pytest
 
-from stdc.engine.schedule import learning_rate
 from stdc.recipe import resolve
+from stdc.training.schedule import learning_rate
 
 PLAIN = {"iterations": 80000, "global_batch": 96, "crop_height": 512, "crop_width": 1024}
 

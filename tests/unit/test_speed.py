@@ -2,7 +2,7 @@
 
 import pytest
 
-from stdc.engine.speed import latency, measure_inference, timed, training_speed
+from stdc.evaluation.speed import latency, measure_inference, timed, training_speed
 
 
 class Clock:

@@ -12,8 +12,8 @@ import pytest
 from cityscapesscripts.helpers.csHelpers import getCsFileInfo
 from PIL import Image
 
-from stdc.data.submission import PREDICTION_SUFFIX, prediction_png, write_submission
 from stdc.errors import InputError, InputErrors
+from stdc.evaluation.submission import PREDICTION_SUFFIX, prediction_png, write_submission
 
 FRAMES: List[Dict[str, Any]] = [
     {"frame": f"berlin_{number:06d}_000019", "size": [16, 32], "split": "test"} for number in range(4)

@@ -99,8 +99,8 @@ def test_short_run_leaves_what_the_contract_names(stage, tmp_path):
         "started",
         "finished",
     } <= set(provenance)
-    from stdc.engine.weights import read_pdparams
     from stdc.nn.segmentor import build_segmentor
+    from stdc.weights.array_files import read_pdparams
 
     arrays = read_pdparams(tmp_path / "model.pdparams")
     assert set(arrays) == set(build_segmentor("stdc1", unused_heads=True).state_dict()), "PaddleSeg's keys, all of them"
@@ -145,7 +145,7 @@ def test_list_edited_into_nonsense_is_refused(stage, tmp_path, text, named):
 
 
 def test_backbone_of_another_network_is_refused(stage, tmp_path):
-    from stdc.engine.weights import write_safetensors
+    from stdc.weights.array_files import write_safetensors
 
     other = tmp_path.parent / "other.safetensors"
     write_safetensors(other, {"layer.weight": np.zeros((2, 2), np.float32)})

@@ -11,8 +11,8 @@ import yaml
 from stdc.data.labels import TRAIN_NAMES
 from stdc.errors import InputError
 from stdc.files import canonical_json
-from stdc.reference import DEFAULT_PATH
-from stdc.verdict import Evidence, Seed, judge, load_reference
+from stdc.published.reference import DEFAULT_PATH
+from stdc.published.verdict import Evidence, Seed, judge, load_reference
 
 REFERENCE = load_reference()
 

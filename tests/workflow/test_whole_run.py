@@ -76,7 +76,7 @@ def test_it_visibly_learns(twice: Tuple[Workflow, Workflow], tmp_path: Path) -> 
     make = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import paddle; paddle.seed(0)\n"
-        "from stdc.engine.weights import write_pdparams\n"
+        "from stdc.weights.array_files import write_pdparams\n"
         "from stdc.nn.segmentor import build_segmentor\n"
         "from stdc.nn.state import state_arrays\n"
         "write_pdparams(sys.argv[2], state_arrays(build_segmentor('stdc1')))\n"

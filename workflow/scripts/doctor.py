@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 import program
-from stdc.engine import launch
 from stdc.errors import InputError
 from stdc.files import read_json, write_json
+from stdc.machine import ranks
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -129,7 +129,7 @@ def default_directory() -> Optional[Path]:
 
 
 if __name__ == "__main__":
-    if launch.in_rank():
+    if ranks.in_rank():
         # Before anything slow: a rank must not outlive its launcher.
-        launch.enter_rank()
+        ranks.enter_rank()
     sys.exit(program.run(arguments(), main))

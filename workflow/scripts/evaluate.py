@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import program
-from stdc.engine import launch
 from stdc.files import read_json
+from stdc.machine import ranks
 
 
 def say(line: str) -> None:
@@ -18,7 +18,7 @@ def say(line: str) -> None:
 
 
 def main(options: argparse.Namespace) -> None:
-    from stdc.engine.evaluate_job import EvaluateJob
+    from stdc.evaluation.evaluate_job import EvaluateJob
 
     job = EvaluateJob(
         config=read_json(options.config),
@@ -33,7 +33,7 @@ def main(options: argparse.Namespace) -> None:
         threads=options.threads,
         say=say,
     )
-    job.run(launch.without_option(sys.argv, "--log"))
+    job.run(ranks.without_option(sys.argv, "--log"))
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -55,7 +55,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    if launch.in_rank():
+    if ranks.in_rank():
         # Before anything slow: a rank must not outlive its launcher.
-        launch.enter_rank()
+        ranks.enter_rank()
     sys.exit(program.run(arguments(), main))

@@ -12,14 +12,14 @@ from stdc.files import read_json
 
 
 def main(options: argparse.Namespace) -> None:
-    from stdc.engine import device
+    from stdc.machine import devices
 
     model = read_json(options.config)["model"]
     pretrained = model["pretrained"]
     if not pretrained["source"]:
         raise InputError("model.pretrained.source: null; there is nothing to fetch")
-    device.prepare("cpu", 1)
-    from stdc.engine.pretrained import fetch_backbone
+    devices.prepare("cpu", 1)
+    from stdc.weights.pretrained import fetch_backbone
 
     fetch_backbone(
         pretrained["source"],

@@ -11,15 +11,15 @@ from stdc.files import read_json, write_json
 
 
 def main(options: argparse.Namespace) -> None:
-    from stdc.engine import device
-    from stdc.engine.records import read_history
-    from stdc.engine.speed import measure_inference, training_speed
+    from stdc.evaluation.speed import measure_inference, training_speed
+    from stdc.machine import devices
+    from stdc.training.recorder import read_history
 
     config = read_json(options.config)
     hardware = read_json(options.provenance)["hardware"]
-    device.prepare(options.device, options.threads)
-    device.select(options.device)
-    from stdc.engine.predict import load_network
+    devices.prepare(options.device, options.threads)
+    devices.select(options.device)
+    from stdc.evaluation.predict import load_network
 
     model = load_network(config["model"], options.weights)
     inference = measure_inference(model, config["speed"], options.device)

@@ -12,8 +12,8 @@ from stdc import files, recipe
 from stdc.data.dataset import Entry, EvalDataset
 from stdc.data.inventory import read_manifest
 from stdc.data.layout import SPLITS, refuse_inside
-from stdc.engine import device
 from stdc.errors import InputError
+from stdc.machine import devices
 from stdc.progress import Progress
 
 
@@ -25,11 +25,11 @@ def main(options: argparse.Namespace) -> None:
         raise InputError(f"{options.manifest}: no frame in split {options.split}")
     entries = [Entry(frame["frame"], options.dataset / frame["image"]["path"], None) for frame in frames]
     dataset = EvalDataset(entries, *recipe.normalization(config["train"]))
-    device.prepare(options.device, options.threads)
+    devices.prepare(options.device, options.threads)
 
-    from stdc.engine import predict
+    from stdc.evaluation import predict
 
-    device.select(options.device)
+    devices.select(options.device)
     protocol = predict.read_protocols(config["evaluate"]["protocols"])[0]
     model = predict.load_network(config["model"], options.weights)
     progress = Progress("images", len(dataset))

@@ -17,7 +17,7 @@ from typing import Callable, List, Optional, TextIO
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from stdc.errors import StdcError
-from stdc.processes import die_with_parent, is_alive
+from stdc.machine.lifetime import die_with_parent, is_alive
 
 EXIT_FAULT = 1
 #: 128 + SIGINT, as shells count.

@@ -11,9 +11,9 @@ from typing import Any, Dict, List, Mapping, Sequence
 import program
 from stdc.errors import InputError
 from stdc.files import read_json, sha256_file, write_json, write_text
-from stdc.reference import load_reference
+from stdc.published.reference import load_reference
+from stdc.published.verdict import judge
 from stdc.report.inputs import Results, SeedResult, read_config, read_seed
-from stdc.verdict import judge
 
 METRICS_ONLY = "_metrics_only"
 
@@ -73,11 +73,11 @@ def _predictor(
     """A function from a position in `per_image` to train ids, under the main protocol."""
     from stdc import recipe
     from stdc.data.dataset import EvalDataset
-    from stdc.engine import device
+    from stdc.machine import devices
 
-    device.prepare(options.device, options.threads)
-    device.select(options.device)
-    from stdc.engine.predict import Protocol, load_network, predict
+    devices.prepare(options.device, options.threads)
+    devices.select(options.device)
+    from stdc.evaluation.predict import Protocol, load_network, predict
 
     main = result.metrics["protocol"]
     protocol = Protocol(str(main.get("name")), tuple(main.get("scales") or (1.0,)), bool(main.get("flip")))

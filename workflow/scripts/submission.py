@@ -9,7 +9,7 @@ from pathlib import Path
 import program
 from stdc.data.inventory import read_manifest
 from stdc.data.layout import SPLITS
-from stdc.data.submission import write_submission
+from stdc.evaluation.submission import write_submission
 from stdc.progress import Progress
 
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import program
-from stdc.engine import launch
 from stdc.files import read_json
+from stdc.machine import ranks
 
 
 def say(line: str) -> None:
@@ -18,7 +18,7 @@ def say(line: str) -> None:
 
 
 def main(options: argparse.Namespace) -> None:
-    from stdc.engine.job import Hardware, Inputs, Outputs, TrainJob
+    from stdc.training.train_job import Hardware, Inputs, Outputs, TrainJob
 
     job = TrainJob(
         config=read_json(options.config),
@@ -42,13 +42,13 @@ def main(options: argparse.Namespace) -> None:
         runs=options.runs,
         say=say,
     )
-    job.run(launch.without_option(sys.argv, "--log"))
+    job.run(ranks.without_option(sys.argv, "--log"))
 
 
 if __name__ == "__main__":
-    if launch.in_rank():
+    if ranks.in_rank():
         # Before anything slow: a rank must not outlive its launcher.
-        launch.enter_rank()
+        ranks.enter_rank()
     arguments = program.parser("train", __doc__)
     for name, text in (
         ("config", "stage configuration: model, train, data"),

@@ -13,10 +13,10 @@ import numpy as np
 
 from stdc import files
 from stdc.data.labels import LABEL_BY_NAME
-from stdc.data.pool import run_parallel
 from stdc.data.synthetic.paint import paint
 from stdc.data.synthetic.scene import Piece, make_scene
 from stdc.errors import InputError
+from stdc.machine.pool import run_parallel
 
 #: Invented places; no split shares one.
 CITIES: Dict[str, Tuple[str, ...]] = {

@@ -20,9 +20,9 @@ import numpy as np
 import paddle
 import seeded
 
-from stdc.engine.torch_weights import convert, read_torch
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_backbone, load_segmentor, state_arrays
+from stdc.weights.torch_files import convert, read_torch
 
 SIZES = ((64, 128), (67, 97), (256, 512))
 

@@ -21,8 +21,6 @@ import seeded  # noqa: E402
 
 paddle = pytest.importorskip("paddle")
 
-from stdc.engine import schedule  # noqa: E402
-from stdc.engine.torch_weights import convert, convert_segmentor, read_torch  # noqa: E402
 from stdc.nn.losses import (  # noqa: E402
     LossSettings,
     detail_loss,
@@ -33,6 +31,8 @@ from stdc.nn.losses import (  # noqa: E402
 from stdc.nn.segmentor import Segmentor, build_segmentor  # noqa: E402
 from stdc.nn.state import load_backbone, load_segmentor, state_arrays  # noqa: E402
 from stdc.recipe import resolve  # noqa: E402
+from stdc.training import schedule  # noqa: E402
+from stdc.weights.torch_files import convert, convert_segmentor, read_torch  # noqa: E402
 
 BACKBONES = ("stdc1", "stdc2")
 #: Fractions of an array's root mean square; torch and Paddle add in different orders.

@@ -23,12 +23,13 @@ import paddle
 import peer
 import seeded
 
-from stdc.engine import schedule, weights
-from stdc.engine.optimizer import build_optimizer
 from stdc.nn.losses import LossSettings, detail_loss, detail_target, ohem_cross_entropy, segmentation_loss
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_segmentor, state_arrays, with_unused_heads
 from stdc.recipe import resolve
+from stdc.training import schedule
+from stdc.training.optimizer import build_optimizer
+from stdc.weights import array_files
 
 BACKBONES = ("stdc1", "stdc2")
 #: (height, width): multiples of 32, odd, smaller than the network's stride, wide.
@@ -74,7 +75,7 @@ def exchange(backbone: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "theirs.pdparams"))
         paddle.save(theirs.state_dict(), path)
-        read = weights.read_pdparams(path)
+        read = array_files.read_pdparams(path)
         ours = build_segmentor(backbone)
         ignored = load_segmentor(ours, read, path)
         full = build_segmentor(backbone, unused_heads=True)
@@ -82,7 +83,7 @@ def exchange(backbone: str) -> float:
         lost = sum(not np.array_equal(state_arrays(full)[name], arrays[name]) for name in arrays)
         assert len(ours.state_dict()) + len(ignored) == len(arrays)
         path = str(Path(folder, "ours.pdparams"))
-        weights.write_pdparams(path, with_unused_heads(state_arrays(ours)))
+        array_files.write_pdparams(path, with_unused_heads(state_arrays(ours)))
         back = peer.build(backbone)
         known = paddle.load(path)
         assert sorted(known) == sorted(back.state_dict())

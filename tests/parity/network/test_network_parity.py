@@ -20,8 +20,6 @@ import seeded  # noqa: E402
 
 paddle = pytest.importorskip("paddle")
 
-from stdc.engine import schedule  # noqa: E402
-from stdc.engine.optimizer import build_optimizer  # noqa: E402
 from stdc.nn.losses import (  # noqa: E402
     LossSettings,
     detail_loss,
@@ -32,6 +30,8 @@ from stdc.nn.losses import (  # noqa: E402
 from stdc.nn.segmentor import Segmentor, build_segmentor, is_unused_head_key  # noqa: E402
 from stdc.nn.state import load_segmentor, state_arrays  # noqa: E402
 from stdc.recipe import resolve  # noqa: E402
+from stdc.training import schedule  # noqa: E402
+from stdc.training.optimizer import build_optimizer  # noqa: E402
 
 BACKBONES = ("stdc1", "stdc2")
 SIZES = ((64, 128), (67, 97), (33, 65))

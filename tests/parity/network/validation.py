@@ -30,13 +30,13 @@ from paddleseg.datasets import Cityscapes
 from paddleseg.transforms import Normalize
 from paddleseg.utils import metrics as peer_metrics
 
-from stdc import metrics
 from stdc.data.dataset import EvalDataset
-from stdc.engine.evaluate import evaluate
-from stdc.engine.predict import Protocol
-from stdc.engine.weights import write_pdparams
+from stdc.evaluation import metrics
+from stdc.evaluation.evaluate import evaluate
+from stdc.evaluation.predict import Protocol
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_segmentor, state_arrays, with_unused_heads
+from stdc.weights.array_files import write_pdparams
 
 FRAMES, HEIGHT, WIDTH = 6, 128, 256
 

@@ -1,1 +1,0 @@
-"""Everything that runs a network: devices, training loop, checkpoints, evaluation, speed."""

@@ -1,0 +1,1 @@
+"""From weights to figures: predictions, integer counts, official metrics, submissions, speed."""

@@ -1,0 +1,137 @@
+"""An evaluation job: from files to `metrics.json`, on one device in this process or shared out over ranks."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping
+
+from stdc import files, recipe
+from stdc.data.dataset import EvalDataset
+from stdc.data.inventory import read_manifest
+from stdc.data.lists import read_list
+from stdc.errors import InputError
+from stdc.machine import devices, ranks
+from stdc.progress import Progress
+
+if TYPE_CHECKING:
+    from stdc.evaluation.evaluate import Counts
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateJob:
+    """What to evaluate on what.
+
+    Attributes:
+        config: the stage configuration: sections `model`, `train`, `evaluate`, `data`.
+        weights: trained weights, `.pdparams` or `.safetensors`.
+        dataset, labels, pairs, manifest: dataset root, folder of rasters, list file, manifest.
+        output: `metrics.json`, written last.
+        kind, devices, threads: kind and number of devices, CPU threads a process.
+        say: receives lines for the user.
+    """
+
+    config: Mapping[str, Any]
+    weights: Path
+    dataset: Path
+    labels: Path
+    pairs: Path
+    manifest: Path
+    output: Path
+    kind: str
+    devices: int
+    threads: int
+    say: Callable[[str], None]
+
+    def run(self, argv: List[str]) -> None:
+        """Evaluate and write the figures; in a rank, evaluate its share.
+
+        Args:
+            argv: program and arguments that start a rank with the same job.
+        Raises:
+            InputError, RunError, StoppedError: see `evaluate` and `ranks.run_ranks`.
+        """
+        if self.devices < 1:
+            raise InputError(f"devices: {self.devices}; at least 1 is needed")
+        dataset = self.open_dataset()
+        devices.prepare(self.kind, self.threads)
+        if ranks.in_rank():
+            with ranks.reporting_rank():
+                self._evaluate_share(dataset)
+            return
+        if self.devices == 1:
+            counts = self._evaluate_share(dataset)
+        else:
+            counts = self._evaluate_in_ranks(argv)
+        self._write(dataset, counts)
+
+    def open_dataset(self) -> EvalDataset:
+        """The images of the list, with instance ids where the manifest has them for all."""
+        entries = read_list(self.pairs, self.dataset, self.labels, self.config["data"]["separator"])
+        mean, std = recipe.normalization(self.config["train"])
+        listed = {entry.frame for entry in entries}
+        instances: Dict[str, Path] = {
+            entry["frame"]: self.dataset / entry["instance"]["path"]
+            for entry in read_manifest(self.manifest)["frames"]
+            if entry["frame"] in listed and entry.get("instance")
+        }
+        # iIoU of a part of the images would compare with nothing.
+        return EvalDataset(entries, mean, std, instances if len(instances) == len(entries) else {})
+
+    def _evaluate_share(self, dataset: EvalDataset) -> List[Counts]:
+        """What one process evaluates; a rank leaves its counts in a file."""
+        from stdc.evaluation import evaluate, predict
+
+        devices.select(self.kind)
+        protocols = predict.read_protocols(self.config["evaluate"]["protocols"])
+        model = predict.load_network(self.config["model"], self.weights)
+        rank, world_size = ranks.rank_and_world()
+        indices = evaluate.shard(len(dataset), rank, world_size)
+        if not ranks.in_rank():
+            progress = Progress("images", len(indices))
+        else:
+            progress = Progress(f"images of rank {rank}", len(indices), _RankLines())  # type: ignore[arg-type]
+        counts = evaluate.evaluate(model, dataset, protocols, indices, progress.step)
+        progress.finish()
+        if ranks.in_rank():
+            evaluate.save_counts(self._rank_folder / f"rank{rank}.npz", counts)
+        return counts
+
+    def _evaluate_in_ranks(self, argv: List[str]) -> List[Counts]:
+        from stdc.evaluation import evaluate, predict
+
+        protocols = predict.read_protocols(self.config["evaluate"]["protocols"])
+        ranks.run_ranks(argv, self.kind, self.devices, self._rank_folder, self.say)
+        parts = [evaluate.load_counts(self._rank_folder / f"rank{rank}.npz", protocols) for rank in range(self.devices)]
+        shutil.rmtree(self._rank_folder)
+        return evaluate.merge(parts)
+
+    def _write(self, dataset: EvalDataset, counts: List[Counts]) -> None:
+        from stdc.evaluation import evaluate
+
+        frames = [entry.frame for entry in dataset.entries]
+        backend = devices.backend(self.kind)
+        document = evaluate.document(counts, frames, files.sha256_file(self.weights), backend)
+        files.write_json(self.output, document)
+        for figures in document["protocols"]:
+            miou = "none, no pixel counts" if figures["miou"] is None else f"{figures['miou']:.4f}"
+            self.say(f"{figures['protocol']['name']}: mIoU {miou} on {figures['images']} images")
+
+    @property
+    def _rank_folder(self) -> Path:
+        return self.output.parent / f".ranks-{self.output.name}"
+
+
+class _RankLines:
+    """Marks progress lines of a rank as such, so that the watcher passes them on."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(f"evaluate: {text}")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return False

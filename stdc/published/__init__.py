@@ -1,0 +1,1 @@
+"""The published figures, and how a run compares with them."""

@@ -1,0 +1,60 @@
+"""The best weights so far of a run, kept beside its checkpoints for as long as one of them refers to them."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any, Dict, Mapping
+
+from stdc import files
+from stdc.errors import InputError
+from stdc.weights import array_files
+
+#: What a checkpoint remembers: {"iteration", "miou", "sha256"}.
+Record = Dict[str, Any]
+
+
+class BestWeights:
+    """Files `best/<iteration>.safetensors` of one run folder."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self.folder = run_folder / "best"
+
+    def path(self, iteration: int) -> Path:
+        """Where the weights of an iteration are kept."""
+        return self.folder / f"{iteration:08d}.safetensors"
+
+    def keep(self, arrays: array_files.Arrays, iteration: int, miou: float) -> Record:
+        """Write the weights of an iteration; what to remember of them."""
+        array_files.write_safetensors(self.path(iteration), arrays)
+        return {"iteration": iteration, "miou": miou, "sha256": files.sha256_file(self.path(iteration))}
+
+    def check(self, record: Mapping[str, Any]) -> None:
+        """Refuse a record whose file is gone or damaged: the run could not end as it would have.
+
+        Raises:
+            InputError: names the file.
+        """
+        path = self.path(record["iteration"])
+        if not path.is_file() or files.sha256_file(path) != record["sha256"]:
+            raise InputError(f"{path}: the best weights so far are missing, or their SHA-256 differs")
+
+    def read(self, record: Mapping[str, Any]) -> array_files.Arrays:
+        """The weights of a record.
+
+        Raises:
+            InputError: see `check`.
+        """
+        self.check(record)
+        return array_files.read_safetensors(self.path(record["iteration"]))
+
+    def prune(self, checkpoints: Path) -> None:
+        """Delete what no checkpoint below a folder refers to."""
+        used = set()
+        for manifest in checkpoints.glob("*/manifest.json"):
+            # A damaged checkpoint that has not been pruned yet refers to nothing.
+            with contextlib.suppress(InputError, KeyError, TypeError):
+                used.add(self.path(files.read_json(manifest)["state"]["best"]["iteration"]))
+        for path in self.folder.glob("*.safetensors"):
+            if path not in used:
+                path.unlink()

@@ -1,0 +1,1 @@
+"""Arrays in files: our own, PaddleSeg's, torch's, and pretrained ones. Knows no training."""

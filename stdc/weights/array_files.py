@@ -1,0 +1,240 @@
+"""Weights as files, without ever executing pickled code.
+
+`.pdparams` (PaddleSeg's exchange format) is a pickle. It is read by `stdc.weights.pickles`, which knows a handful of
+names here, and arrays are made from bytes whose length was checked; it is written so that old and new NumPy read it.
+Our own files are safetensors.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Dict, Mapping, Tuple
+
+import numpy as np
+
+from stdc import files
+from stdc.errors import InputError
+from stdc.weights.pickles import Buildable, DataUnpickler, Maker, RefusedError, make_dict
+
+Arrays = Dict[str, np.ndarray]
+
+#: Paddle's table of parameter names inside a state dict; names only, of no use here.
+_NAME_TABLE = "StructuredToParameterName@@"
+
+#: The largest weights file here has 60 MB; one beyond this is none, and would be held in memory twice.
+MAX_BYTES = 2 << 30
+
+
+def read_pdparams(path: files.PathLike) -> Arrays:
+    """Read a `.pdparams` file as {parameter name: array}.
+
+    Raises:
+        InputError: missing, truncated, not a state dict, or it asks for anything but arrays.
+    """
+    try:
+        data = _read(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    return parse_pdparams(data, str(path))
+
+
+def _read(path: files.PathLike) -> bytes:
+    size = Path(path).stat().st_size
+    if size > MAX_BYTES:
+        raise InputError(f"{path}: {size} bytes; a weights file has at most {MAX_BYTES}")
+    return Path(path).read_bytes()
+
+
+def parse_pdparams(data: bytes, name: str) -> Arrays:
+    """`read_pdparams` from memory; `name` is for messages."""
+    try:
+        value = _ArrayUnpickler(io.BytesIO(data)).load()
+    except RefusedError as refused:
+        raise InputError(f"{name}: refused: {refused}; a weights file holds arrays and nothing else") from None
+    # A damaged pickle can raise nearly anything; none of it says more than this.
+    except Exception as error:
+        raise InputError(f"{name}: not a readable weights file ({type(error).__name__}: {error})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{name}: a table of parameters is expected, found {type(value).__name__}")
+    arrays: Arrays = {}
+    for key, item in value.items():
+        if key == _NAME_TABLE:
+            continue
+        # Paddle stores a tensor of a nested dict as (parameter name, array).
+        if isinstance(item, tuple) and len(item) == 2:
+            item = item[1]
+        if not isinstance(key, str) or not isinstance(item, _StoredArray) or item.array is None:
+            raise InputError(f"{name}: entry {str(key)[:80]!r} is not an array")
+        arrays[key] = item.array
+    if not arrays:
+        raise InputError(f"{name}: holds no parameters")
+    return arrays
+
+
+def write_pdparams(path: files.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a `.pdparams` file that `paddle.load` and PaddleSeg read; equal arrays give equal bytes."""
+    buffer = io.BytesIO()
+    table = {str(name): np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+    _ExchangePickler(buffer, protocol=4).dump(table)
+    files.write_bytes(path, buffer.getvalue())
+
+
+def read_safetensors(path: files.PathLike) -> Arrays:
+    """Read a safetensors file.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    import safetensors
+    from safetensors.numpy import load
+
+    try:
+        return dict(load(_read(path)))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def write_safetensors(path: files.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a safetensors file atomically; equal arrays give equal bytes."""
+    from safetensors.numpy import save
+
+    files.write_bytes(path, save({name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}))
+
+
+def read(path: files.PathLike) -> Arrays:
+    """Read weights in any of the formats above, chosen by the suffix.
+
+    Raises:
+        InputError: unknown suffix, missing or damaged file.
+    """
+    suffix = Path(path).suffix
+    if suffix == ".safetensors":
+        return read_safetensors(path)
+    if suffix == ".pdparams":
+        return read_pdparams(path)
+    raise InputError(f"{path}: weights end in .pdparams or .safetensors")
+
+
+def is_shape(value: Any) -> bool:
+    """Whether a value from a file is a tuple of sizes, as many as NumPy surely allows."""
+    whole = isinstance(value, tuple) and all(type(size) is int and 0 <= size < 1 << 62 for size in value)
+    return whole and len(value) <= _MOST_AXES
+
+
+_MOST_AXES = 8
+
+
+class _StoredArray(Buildable):
+    """What a pickled NumPy array becomes here.
+
+    Args:
+        budget: of the file this array comes from.
+    """
+
+    def __init__(self, budget: _Budget) -> None:
+        self.array: Any = None
+        self._budget = budget
+
+    def build(self, state: Any) -> None:
+        _, shape, stored, fortran, data = state
+        if not isinstance(stored, _StoredDtype) or not isinstance(data, (bytes, str)):
+            raise RefusedError("an array of Python objects")
+        if isinstance(data, str):
+            data = data.encode("latin1")
+        if not is_shape(shape) or math.prod(shape) * stored.dtype.itemsize != len(data):
+            raise RefusedError(f"an array whose shape does not fit its {len(data)} bytes")
+        self._budget.spend(len(data))
+        array = np.frombuffer(data, stored.dtype).reshape(shape, order="F" if fortran else "C")
+        self.array = np.array(array, stored.dtype.newbyteorder("="), order="C")
+
+
+class _Budget:
+    """Bytes that the arrays of one file may take: a file can name the same numbers any number of times."""
+
+    def __init__(self) -> None:
+        self.left = MAX_BYTES
+
+    def spend(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise RefusedError(f"more than {MAX_BYTES} bytes of numbers")
+
+
+class _StoredDtype(Buildable):
+    """What a pickled NumPy dtype becomes here: numbers only."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        if not isinstance(code, str) or len(code) > _LONGEST_DTYPE:
+            raise RefusedError("a dtype that is no number's")
+        try:
+            self.dtype = np.dtype(code)
+        except TypeError:
+            raise RefusedError(f"dtype {code!r}") from None
+        if self.dtype.kind not in "biuf":
+            raise RefusedError(f"dtype {code!r}")
+
+    def build(self, state: Any) -> None:
+        order = state[1]
+        if order in (">", "<"):
+            self.dtype = self.dtype.newbyteorder(order)
+
+
+#: "float64", "<f8", "bool".
+_LONGEST_DTYPE = 8
+
+#: Stands for `numpy.ndarray` where a pickle names it.
+_ARRAY_TYPE = object()
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """`_codecs.encode`, which protocol 2 uses for bytes."""
+    if encoding != "latin1":
+        raise RefusedError("an encoding other than latin1")
+    return text.encode("latin1")
+
+
+class _ArrayUnpickler(DataUnpickler):
+    """Knows arrays and the dicts and tuples around them; every other name is refused."""
+
+    _KNOWN: ClassVar[Dict[Tuple[str, str], Any]] = {
+        ("numpy", "ndarray"): _ARRAY_TYPE,
+        ("numpy", "dtype"): Maker(_StoredDtype),
+        ("collections", "OrderedDict"): Maker(make_dict),
+        ("builtins", "tuple"): Maker(tuple),
+        ("_codecs", "encode"): Maker(_encode),
+    }
+
+    def __init__(self, handle: BinaryIO) -> None:
+        super().__init__(handle)
+        self._budget = _Budget()
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return Maker(self._reconstruct)
+        known = self._KNOWN.get((module, name))
+        return super().find_class(module, name) if known is None else known
+
+    def _reconstruct(self, subtype: Any, shape: Any, _: Any) -> _StoredArray:
+        if subtype is not _ARRAY_TYPE or shape != (0,):
+            raise RefusedError("an array made in an unusual way")
+        return _StoredArray(self._budget)
+
+
+#: The pure Python pickler, whose naming of globals can be changed.
+_PythonPickler: Any = vars(pickle)["_Pickler"]
+
+
+class _ExchangePickler(_PythonPickler):
+    """Writes NumPy's constructor under the name that every NumPy since 1.0 knows."""
+
+    def save_global(self, value: Any, name: Any = None) -> None:
+        if getattr(value, "__name__", "") == "_reconstruct":
+            self.write(pickle.GLOBAL + b"numpy.core.multiarray\n_reconstruct\n")
+            self.memoize(value)
+            return
+        super().save_global(value, name)

@@ -1,0 +1,41 @@
+"""`snakemake --lint` without the one advice this workflow does not take. A program; its exit code is the verdict."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import List
+
+#: The unit of deployment is an image that holds Snakemake and the programs together (docker/). A container or conda
+#: environment for each rule would need apptainer or conda where the images have neither.
+NOT_TAKEN = "Specify a conda environment or container for each rule."
+
+_CLEAN = "Congratulations, your workflow is in a good condition!"
+
+
+def advice(text: str) -> List[str]:
+    """Snakemake's advice that is to be followed, each with the rule or file it is for."""
+    found = []
+    for section in re.split(r"^Lints for ", text, flags=re.MULTILINE)[1:]:
+        where, _, body = section.partition(":\n")
+        titles = re.findall(r"^    \* (.+):$", body, re.MULTILINE)
+        found += [f"{where}: {title}" for title in titles if title != NOT_TAKEN]
+    return found
+
+
+def main() -> int:
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--lint"]
+    result = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if "Lints for " not in result.stdout and _CLEAN not in result.stdout:
+        print(result.stdout, file=sys.stderr)
+        return 1
+    found = advice(result.stdout)
+    print("\n".join(found), end="\n" if found else "", file=sys.stderr)
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

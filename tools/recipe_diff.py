@@ -1,0 +1,50 @@
+"""Show a recipe beside the published ones, and what samples seen and learning rate come to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# The tools share arguments, logs, and exit codes with the rules' programs.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
+
+import program
+from stdc.errors import InputError
+from stdc.files import read_json
+from stdc.published import recipe_diff
+
+
+def main(options: argparse.Namespace) -> None:
+    path = options.config
+    if path.suffix in (".yaml", ".yml"):
+        import yaml
+
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file") from None
+    else:
+        config = read_json(path)
+    if not isinstance(config, dict) or not isinstance(config.get("train"), dict):
+        raise InputError(f"{path}: a section train is expected")
+    hardware = config.get("hardware") or {}
+    devices = options.devices or hardware.get("devices") or 1
+    rows = recipe_diff.compare(config["train"], devices)
+    print(recipe_diff.as_markdown(rows) if options.markdown else recipe_diff.as_text(rows, sys.stdout.isatty()))
+
+
+if __name__ == "__main__":
+    arguments = program.parser("recipe_diff", __doc__)
+    arguments.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a recipe, or config/train.json of a run",
+    )
+    arguments.add_argument("--devices", type=int, metavar="N", help="devices; the recipe's own number if left out")
+    arguments.add_argument("--markdown", action="store_true", help="a table for a document instead of a terminal")
+    sys.exit(program.run(arguments, main))
