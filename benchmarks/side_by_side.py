@@ -2,7 +2,7 @@
 
     make bench            # installs the peer beside; some minutes on 2 cores
 
-Each line is the median and the range of the ratio of two neighbouring runs, peer's time over ours: above 1 we are
+Each line is the median and the range of the ratio of two neighboring runs, peer's time over ours: above 1 we are
 faster. On AMD processors both profit from MKL_DEBUG_CPU_TYPE=5, so set it for both or neither; the header says which.
 """
 
@@ -50,7 +50,7 @@ def in_turns(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) ->
 
 
 def loading(folder: Path, rounds: int) -> Dict[str, float]:
-    """A training sample from PNG files of full size to a normalised crop."""
+    """A training sample from PNG files of full size to a normalized crop."""
     import cv2
     from paddleseg.transforms import transforms as peer
 

@@ -128,7 +128,7 @@ def tiny_annotation(height: int, width: int, number: int, dummy: bool = False) -
 
 
 def _photograph(ids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """A noisy picture whose colours tell the classes apart, so that a network has something to learn."""
+    """A noisy picture whose colors tell the classes apart, so that a network has something to learn."""
     palette = np.zeros((256, 3), np.int64)
     for label in name2label.values():
         palette[label.id] = label.color

@@ -16,7 +16,7 @@ class Archive(NamedTuple):
     Args:
         size: bytes.
         sha256: hex digest.
-        folder: the top folder that counts; anything else in it (licence, README) is not needed.
+        folder: the top folder that counts; anything else in it (license, README) is not needed.
     """
 
     size: int
@@ -62,7 +62,7 @@ CITIES: Mapping[str, Dict[str, int]] = {
 }
 
 HOW_TO_GET = (
-    "Register at https://www.cityscapes-dataset.com, accept the licence, then run"
+    "Register at https://www.cityscapes-dataset.com, accept the license, then run"
     " `csDownload gtFine_trainvaltest.zip leftImg8bit_trainvaltest.zip` (from cityscapesscripts)"
     " and name the folder with the two zips or what they unpack to."
     " To run without it, leave `dataset: null`: a small data set is generated."

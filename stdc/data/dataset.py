@@ -21,7 +21,7 @@ class Entry(NamedTuple):
 
     Attributes:
         frame: name, ``aachen_000000_000019``.
-        image: path of the 8-bit colour PNG.
+        image: path of the 8-bit color PNG.
         label: path of the 8-bit PNG of train ids; None where there is no ground truth.
     """
 
@@ -53,7 +53,7 @@ class TrainDataset:
         Args:
             key: ``epoch * len(self) + index``.
         Returns:
-            Normalised image (3, crop_height, crop_width), float32; train ids (crop_height, crop_width), uint8; `key`.
+            Normalized image (3, crop_height, crop_width), float32; train ids (crop_height, crop_width), uint8; `key`.
         Raises:
             InputError: a file is missing, unreadable or of another kind; names it.
         """
@@ -77,7 +77,7 @@ class EvalDataset:
 
     Args:
         entries: frames, in the order of the list file; `label` may be None.
-        mean, std: normalisation of red, green and blue on the scale 0 to 1.
+        mean, std: normalization of red, green and blue on the scale 0 to 1.
         instances: path of the `*_instanceIds.png` by frame; empty where iIoU is not wanted.
     """
 
@@ -100,7 +100,7 @@ class EvalDataset:
         """One frame.
 
         Returns:
-            Normalised image (3, H, W), float32; train ids (H, W), uint8, or None; `index`.
+            Normalized image (3, H, W), float32; train ids (H, W), uint8, or None; `index`.
         Raises:
             InputError: a file is missing, unreadable or of another kind; names it.
         """

@@ -150,7 +150,7 @@ def _unpaired(layout: Layout, source: str) -> List[str]:
     for split in SPLITS:
         members = [frame for frame in frames if frame.split == split]
         count = {kind: sum(kind in frame.files for frame in members) for kind in SUFFIXES}
-        labelled = count[LABEL_IDS] + count[POLYGONS] > 0
+        labeled = count[LABEL_IDS] + count[POLYGONS] > 0
         for frame in members:
             image = frame.files.get(IMAGE)
             if image is None:
@@ -159,7 +159,7 @@ def _unpaired(layout: Layout, source: str) -> List[str]:
                     expected = _expected_path(layout, frame, IMAGE)
                     problems.append(f"{shown(one)}: label without image; expected {expected}")
                 continue
-            if labelled and source not in frame.files:
+            if labeled and source not in frame.files:
                 other = POLYGONS if source == LABEL_IDS else LABEL_IDS
                 if other not in frame.files:
                     what = "image without label"

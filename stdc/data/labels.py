@@ -63,7 +63,7 @@ LABEL_ID_TO_TRAIN_ID: np.ndarray = _table_to_train_id()
 #: (256,) uint8: `TRAIN_ID_TO_LABEL_ID[train_ids]`; 255 gives the id of `unlabeled`.
 TRAIN_ID_TO_LABEL_ID: np.ndarray = _table_to_label_id()
 
-#: (256, 3) uint8, RGB: `TRAIN_ID_TO_COLOR[train_ids]` is a picture in the official colours; 255 is black.
+#: (256, 3) uint8, RGB: `TRAIN_ID_TO_COLOR[train_ids]` is a picture in the official colors; 255 is black.
 TRAIN_ID_TO_COLOR: np.ndarray = np.zeros((256, 3), dtype=np.uint8)
 TRAIN_ID_TO_COLOR[:NUM_CLASSES] = TRAIN_COLORS
 

@@ -1,6 +1,6 @@
 """PNG files down to the byte: a strict check, and a fast writer for label rasters.
 
-Image libraries are lenient in ways that hurt here: they skip checksums, fill what is missing with grey, and turn one
+Image libraries are lenient in ways that hurt here: they skip checksums, fill what is missing with gray, and turn one
 kind of picture into another. W3C, "Portable Network Graphics (PNG) Specification", third edition.
 """
 

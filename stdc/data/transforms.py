@@ -1,9 +1,9 @@
-"""Training augmentation: random scale, crop, flip and colour, then normalisation.
+"""Training augmentation: random scale, crop, flip and color, then normalization.
 
 Two chains of steps:
 
-* ``paddleseg`` (PaddleSeg 2.7, ``paddleseg/transforms``): scale, crop with padding, flip, colour; OpenCV on float32.
-* ``authors`` (github.com/MichaelFan01/STDC-Seg, ``transform.py``): colour, flip, scale, crop after enlarging what is
+* ``paddleseg`` (PaddleSeg 2.7, ``paddleseg/transforms``): scale, crop with padding, flip, color; OpenCV on float32.
+* ``authors`` (github.com/MichaelFan01/STDC-Seg, ``transform.py``): color, flip, scale, crop after enlarging what is
   too small; Pillow on 8 bits, whose bilinear filter smooths when it shrinks.
 
 What is random is drawn first (`draw`), as plain numbers; what follows (`apply`) is a pure function of image, label and
@@ -52,13 +52,13 @@ class TransformSettings:
         scale_step: distance of the scales drawn from, a factor; 0 draws from the whole range.
         small_image: what happens to a scaled image smaller than the crop: "pad" adds to the right and below, "upscale"
             enlarges it until it covers the crop.
-        pad_value: grey level of the padding, 0 to 255; the label is padded with void.
+        pad_value: gray level of the padding, 0 to 255; the label is padded with void.
         flip_probability: share of the images that are mirrored left to right, 0 to 1.
         distort: "paddleseg": each of brightness, contrast, saturation and hue for half of the images, in random order;
-            "authors": brightness, contrast, saturation, always, in this order; "none": no change of colour.
+            "authors": brightness, contrast, saturation, always, in this order; "none": no change of color.
         brightness, contrast, saturation: largest change of the factor 1, so 0.4 draws from 0.6 to 1.4.
         hue: largest turn of the hue, in 1/256 of a full turn; for "paddleseg" only.
-        mean, std: normalisation of red, green and blue on the scale 0 to 1.
+        mean, std: normalization of red, green and blue on the scale 0 to 1.
         pipeline: order and means of the steps, see the module: "paddleseg" or "authors".
 
     Raises:
@@ -120,7 +120,7 @@ class Draws(NamedTuple):
         scale: factor of the image's size.
         top, left: corner of the crop in the scaled (and padded or enlarged) image, pixels.
         flip: mirror left to right.
-        distort: changes of colour in the order they are made: (kind, amount), where the kind is "brightness",
+        distort: changes of color in the order they are made: (kind, amount), where the kind is "brightness",
             "contrast" or "saturation" with a factor, or "hue" with a turn in 1/256.
     """
 
@@ -193,12 +193,12 @@ def apply(
         image: (H, W, 3), uint8, red-green-blue.
         label: (H, W), uint8.
     Returns:
-        The normalised image (3, crop_height, crop_width), float32, and the label (crop_height, crop_width), uint8.
+        The normalized image (3, crop_height, crop_width), float32, and the label (crop_height, crop_width), uint8.
     """
     if settings.pipeline == "paddleseg":
         image, label = _scaled_crop(image, label, draws, settings, _linear_opencv, _nearest_opencv)
         image, label = _flip(image, label, draws)
-        # PaddleSeg passes through 8 bits here, rounding down, even where no colour happens to be changed.
+        # PaddleSeg passes through 8 bits here, rounding down, even where no color happens to be changed.
         if settings.distort != "none":
             image = _distort(image.astype(np.uint8), draws.distort)
     else:
@@ -223,7 +223,7 @@ def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
     for channel in range(channels):
         plane = image[:, :, channel]
         if plane.dtype == np.uint8:
-            # Only 256 values occur: normalise those and look up.
+            # Only 256 values occur: normalize those and look up.
             table = _normalize_values(np.arange(256), mean[channel], std[channel])
             np.take(table, plane, out=result[channel], mode="clip")
         else:
@@ -233,8 +233,8 @@ def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
 
 def _normalize_values(values: np.ndarray, mean: float, std: float) -> np.ndarray:
     fraction = values.astype(np.float32) / np.float32(255)
-    centred = (fraction.astype(np.float64) - mean).astype(np.float32)
-    return (centred.astype(np.float64) / std).astype(np.float32)
+    centerd = (fraction.astype(np.float64) - mean).astype(np.float32)
+    return (centerd.astype(np.float64) / std).astype(np.float32)
 
 
 # Geometry.
@@ -264,8 +264,8 @@ def _scaled_crop(
     label = nearest(label, scaled)[rows, columns]
     below, right = crop[0] - image.shape[0], crop[1] - image.shape[1]
     if below or right:
-        grey = (settings.pad_value,) * 3
-        image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=grey)
+        gray = (settings.pad_value,) * 3
+        image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=gray)
         label = cv2.copyMakeBorder(label, 0, below, 0, right, cv2.BORDER_CONSTANT, value=IGNORE)
     return image, label
 
@@ -276,7 +276,7 @@ def _canvas_size(settings: TransformSettings, height: int, width: int) -> Tuple[
         return height, width
     if settings.small_image == "pad":
         return max(height, settings.crop_height), max(width, settings.crop_width)
-    # The authors look at the shorter side only, which leaves black borders labelled as road where the image's shape is
+    # The authors look at the shorter side only, which leaves black borders labeled as road where the image's shape is
     # not the crop's. The larger of the two factors equals theirs on Cityscapes and covers the crop everywhere.
     factor = max(settings.crop_height / height, settings.crop_width / width)
     return int(factor * height + 1), int(factor * width + 1)
@@ -337,7 +337,7 @@ def _flip(image: np.ndarray, label: np.ndarray, draws: Draws) -> Tuple[np.ndarra
     return (image[:, ::-1], label[:, ::-1]) if draws.flip else (image, label)
 
 
-# Colour.
+# Color.
 
 
 def _draw_distort(settings: TransformSettings, generator: np.random.RandomState) -> Tuple[Tuple[str, float], ...]:
@@ -363,7 +363,7 @@ def _factor(reach: float, share: float) -> float:
 
 
 def _distort(image: np.ndarray, changes: Sequence[Tuple[str, float]]) -> np.ndarray:
-    """Change the colours of an 8-bit image, one change after the other, rounding to 8 bits in between."""
+    """Change the colors of an 8-bit image, one change after the other, rounding to 8 bits in between."""
     if not changes:
         return image
     picture = Image.fromarray(np.ascontiguousarray(image))

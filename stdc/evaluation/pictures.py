@@ -11,7 +11,7 @@ import paddle
 from stdc.data.dataset import read_image, read_label
 from stdc.data.labels import TRAIN_ID_TO_COLOR
 
-#: Width of one of the three parts, pixels: enough to recognise a person, small enough to keep hundreds.
+#: Width of one of the three parts, pixels: enough to recognize a person, small enough to keep hundreds.
 PART_WIDTH = 384
 
 

@@ -93,7 +93,7 @@ def predict(model: paddle.nn.Layer, image: np.ndarray, protocols: Sequence[Proto
 
     Args:
         model: in evaluation mode; gives logits (1, C, H, W).
-        image: normalised, (3, H, W), float32.
+        image: normalized, (3, H, W), float32.
     Returns:
         For each protocol the train ids (H, W), uint8.
     """
@@ -126,7 +126,7 @@ def write_predictions(
 
     Args:
         folder: gets `<frame>_pred_labelIds.png`.
-        overlays: also write `overlays/<frame>_overlay.jpg`, the image with the classes' colours half over it. JPEG,
+        overlays: also write `overlays/<frame>_overlay.jpg`, the image with the classes' colors half over it. JPEG,
             since the official script would take a second PNG of the frame for a second prediction.
         progress: called after each image.
     """

@@ -26,7 +26,7 @@ def measure_inference(
     clock: Callable[[], float] = time.perf_counter,
     limit_s: float = LIMIT_S,
 ) -> Dict[str, Any]:
-    """Latency of the network alone: normalised image in, train ids out, each call waited for.
+    """Latency of the network alone: normalized image in, train ids out, each call waited for.
 
     Args:
         model: in evaluation mode; gives logits (N, 19, H, W).

@@ -28,7 +28,7 @@ def prepare(device: str, threads: int, flags: Mapping[str, bool] = {}) -> None:
 
     Args:
         device: one of KINDS.
-        threads: CPU threads for the mathematics of one process. Results are equal bit for bit only for an equal count.
+        threads: CPU threads for the arithmetic of one process. Results are equal bit for bit only for an equal count.
         flags: Paddle flags without their ``FLAGS_`` prefix, for example ``cudnn_deterministic``.
     Raises:
         InputError: unknown device, or less than one thread.

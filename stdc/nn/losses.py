@@ -91,7 +91,7 @@ def ohem_cross_entropy(
     When fewer than `min_kept` pixels are hard, the hardest are taken instead:
 
     * "paddleseg": pixels strictly harder than the `min_kept`-th hardest, ties with it dropped. With no more than
-      `min_kept` labelled pixels all of those count. The sum is divided by kept + 1e-5 * all pixels.
+      `min_kept` labeled pixels all of those count. The sum is divided by kept + 1e-5 * all pixels.
     * "authors": exactly the `min_kept` hardest. Ignored pixels have loss 0 and may be among them. The mean is plain.
 
     Args:
@@ -164,17 +164,17 @@ def detail_loss(detail_logits: paddle.Tensor, edges: paddle.Tensor) -> Tuple[pad
     return bce, dice
 
 
-def _paddleseg_mean(losses: paddle.Tensor, labelled: paddle.Tensor, hard_loss: float, min_kept: int) -> paddle.Tensor:
+def _paddleseg_mean(losses: paddle.Tensor, labeled: paddle.Tensor, hard_loss: float, min_kept: int) -> paddle.Tensor:
     hard = losses > hard_loss
     # One transfer from the device for both counts: each one would stall it.
-    counts = paddle.stack([hard.astype("int64").sum(), labelled.astype("int64").sum()])
-    hard_pixels, labelled_pixels = (int(count) for count in counts.numpy().ravel())
-    if labelled_pixels <= min_kept:
-        kept = labelled
+    counts = paddle.stack([hard.astype("int64").sum(), labeled.astype("int64").sum()])
+    hard_pixels, labeled_pixels = (int(count) for count in counts.numpy().ravel())
+    if labeled_pixels <= min_kept:
+        kept = labeled
     elif hard_pixels >= min_kept:
         kept = hard
     else:
-        # Ignored pixels have loss 0 and so are never harder than the last of fewer than all labelled ones.
+        # Ignored pixels have loss 0 and so are never harder than the last of fewer than all labeled ones.
         kept = losses > paddle.topk(losses.detach(), min_kept)[0][-1]
     kept = kept.astype(losses.dtype)
     return (losses * kept).mean() / (kept.mean() + KEPT_EPSILON)

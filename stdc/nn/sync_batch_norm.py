@@ -43,14 +43,14 @@ class SyncBatchNorm2D(nn.BatchNorm2D):
         values = dist.get_world_size() * x.shape[0] * x.shape[2] * x.shape[3]
         axes = [0, 2, 3]
         mean = _SumOverRanks.apply(x.sum(axis=axes)) / values  # (C,)
-        centred = x - mean.reshape([1, -1, 1, 1])
+        centerd = x - mean.reshape([1, -1, 1, 1])
         # Two passes: the difference of two large sums would lose the variance of features far from zero.
-        variance = _SumOverRanks.apply((centred * centred).sum(axis=axes)) / values  # (C,)
+        variance = _SumOverRanks.apply((centerd * centerd).sum(axis=axes)) / values  # (C,)
         with paddle.no_grad():
             for running, batch in ((self._mean, mean), (self._variance, variance)):
                 paddle.assign(self._momentum * running + (1.0 - self._momentum) * batch, running)
         scale = (self.weight * paddle.rsqrt(variance + self._epsilon)).reshape([1, -1, 1, 1])
-        return centred * scale + self.bias.reshape([1, -1, 1, 1])
+        return centerd * scale + self.bias.reshape([1, -1, 1, 1])
 
 
 def convert_sync_batch_norm(model: nn.Layer, portable: bool) -> nn.Layer:

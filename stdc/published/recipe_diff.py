@@ -120,8 +120,8 @@ def shown(value: Optional[Any]) -> str:
     return str(value)
 
 
-def as_text(rows: Sequence[Row], colour: bool) -> str:
-    """The table for a terminal; `*` and, with `colour`, red mark what differs from this run."""
+def as_text(rows: Sequence[Row], color: bool) -> str:
+    """The table for a terminal; `*` and, with `color`, red mark what differs from this run."""
     cells = [["", *COLUMNS]]
     cells += [
         [row.key, *(shown(row.values[name]) + ("*" if name in row.differs else "") for name in COLUMNS)] for row in rows
@@ -130,7 +130,7 @@ def as_text(rows: Sequence[Row], colour: bool) -> str:
     lines = []
     for line in cells:
         padded = [cell.ljust(width) for cell, width in zip(line, widths)]
-        if colour:
+        if color:
             padded = [f"\033[31m{cell}\033[0m" if cell.rstrip().endswith("*") else cell for cell in padded]
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)

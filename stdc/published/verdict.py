@@ -25,7 +25,7 @@ WITHIN_NOISE = "WITHIN NOISE"
 BELOW = "BELOW"
 NOT_COMPARABLE = "NOT COMPARABLE"
 
-#: From the least favourable to the most.
+#: From the least favorable to the most.
 _ORDER = (BELOW, WITHIN_NOISE, REPRODUCED)
 
 #: What tells protocols apart: scales in ascending order, and mirroring.
@@ -76,7 +76,7 @@ class Evidence:
 def judge(evidence: Evidence, reference: Reference) -> Dict[str, Any]:
     """The content of `verdict.json`.
 
-    mIoU and differences are in percent and points. `verdict` is the least favourable one among comparable figures;
+    mIoU and differences are in percent and points. `verdict` is the least favorable one among comparable figures;
     `decisive` names the figure it comes from, or the nearest one where none is comparable.
 
     Raises:
@@ -106,7 +106,7 @@ def judge(evidence: Evidence, reference: Reference) -> Dict[str, Any]:
         "selected": _selected(evidence),
         "measured": measured,
         "seeds": [seed.seed for seed in evidence.seeds],
-        "initialisation": _initialisation(evidence),
+        "initialization": _initialization(evidence),
         "tolerance_points": reference.tolerance_points,
         "unit": "percent",
     }
@@ -351,7 +351,7 @@ def _selected(evidence: Evidence) -> Dict[str, str]:
     return {"weights": "final", "why": why}
 
 
-def _initialisation(evidence: Evidence) -> Dict[str, Any]:
+def _initialization(evidence: Evidence) -> Dict[str, Any]:
     pretrained = _pretrained(evidence)
     if pretrained is None:
         return {"kind": "random", "text": "The backbone started from random weights."}
@@ -366,7 +366,7 @@ def _initialisation(evidence: Evidence) -> Dict[str, Any]:
 
 def _caveats(evidence: Evidence) -> List[str]:
     """What a comparison has to be read with, without forbidding it."""
-    caveats = [_initialisation(evidence)["text"]]
+    caveats = [_initialization(evidence)["text"]]
     if evidence.dataset_kind != "synthetic" and evidence.manifest.get("label_source") == "polygons":
         caveats.append("Labels were drawn from polygons; the benchmark scores labelIds images, which differ at edges.")
     if len(evidence.seeds) == 1:

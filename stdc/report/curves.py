@@ -1,4 +1,4 @@
-"""Line charts as inline SVG, coloured by the page's style sheet, so that they follow light and dark."""
+"""Line charts as inline SVG, colored by the page's style sheet, so that they follow light and dark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Point = Tuple[float, float]
 WIDTH, HEIGHT = 480, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 34
 
-#: More points than pixels only make the page heavy; beyond this, neighbours are averaged.
+#: More points than pixels only make the page heavy; beyond this, neighbors are averaged.
 MAX_POINTS = 240
 
 
@@ -114,7 +114,7 @@ def ticks(low: float, high: float, count: int) -> List[float]:
 
 
 def thinned(points: Sequence[Point], limit: int = MAX_POINTS) -> List[Point]:
-    """At most `limit` points: means of equal runs of neighbours, each at the place of its last point."""
+    """At most `limit` points: means of equal runs of neighbors, each at the place of its last point."""
     if len(points) <= limit:
         return list(points)
     run = math.ceil(len(points) / limit)

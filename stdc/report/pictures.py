@@ -98,9 +98,9 @@ def make_pictures(
 
 
 def error_map(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """The image in grey, wrong pixels in red; pixels that do not count are dark."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) * 0.6 + 60
-    shown = np.repeat(grey[..., None], 3, axis=2)
+    """The image in gray, wrong pixels in red; pixels that do not count are dark."""
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) * 0.6 + 60
+    shown = np.repeat(gray[..., None], 3, axis=2)
     counted = truth != IGNORE
     wrong = counted & (truth != prediction)
     shown[wrong] = 0.25 * shown[wrong] + 0.75 * np.array(_ERROR_COLOR, np.float32)
@@ -114,7 +114,7 @@ def jpeg_uri(image: np.ndarray) -> str:
 
 
 def png_uri(image: np.ndarray) -> str:
-    """Flat colours, (H, W, 3), uint8, RGB, at the page's width; no colour is mixed."""
+    """Flat colors, (H, W, 3), uint8, RGB, at the page's width; no color is mixed."""
     return _uri(_shrunk(image, cv2.INTER_NEAREST), ".png", [cv2.IMWRITE_PNG_COMPRESSION, 9], "image/png")
 
 

@@ -213,7 +213,7 @@ class TrainJob:
                 paddle.distributed.all_reduce(confusion)
             miou = metrics.mean_iou(confusion.numpy())
             pictures = prediction_pictures(model, dataset, pictured) if rank == 0 else {}
-            # None: not one labelled pixel in the validation images.
+            # None: not one labeled pixel in the validation images.
             return miou if miou is not None else 0.0, pictures
 
         return miou_and_pictures

@@ -290,7 +290,7 @@ class DatasetSpoiler:
         picture.save(path, format="PNG")
         return Mutation(f"{path.name} as {mode}", names_of(path))
 
-    def do_sixteen_bit_colour(self) -> Mutation:
+    def do_sixteen_bit_color(self) -> Mutation:
         path = self._image()
         write_png(path, _read(path).astype(np.uint16) * 257, color=2, depth=16)
         return Mutation(f"{path.name} with 16 bits", names_of(path), True)

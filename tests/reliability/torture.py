@@ -271,9 +271,9 @@ def case_dataset(templates: Templates, place: Path, chance: Chance) -> Tuple[str
                 data = (root / entry[kind]["path"]).read_bytes()
                 need(hashlib.sha256(data).hexdigest() == entry[kind]["sha256"], f"digest of {entry[kind]['path']}")
     pairs = check_pairs(root, work / "labels", work / "lists", rasters=manifest["label_source"])
-    labelled = sum(entry["label"] is not None for entry in manifest["frames"])
+    labeled = sum(entry["label"] is not None for entry in manifest["frames"])
     pictures = len(list(root.glob("**/leftImg8bit/*/*/*_leftImg8bit.png")))
-    need(pairs == labelled, f"{pairs} lines for {labelled} labelled frames")
+    need(pairs == labeled, f"{pairs} lines for {labeled} labeled frames")
     need(pictures == len(manifest["frames"]), f"{len(manifest['frames'])} frames of {pictures} pictures")
     return "success", mutations
 

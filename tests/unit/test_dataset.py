@@ -65,7 +65,7 @@ def test_generator_of_a_sample_is_the_same_in_every_numpy() -> None:
     assert sample_generator(1, 2, 3).random_sample() == 0.7191928367494
 
 
-def test_evaluation_image_is_whole_and_normalised(entries: List[Entry]) -> None:
+def test_evaluation_image_is_whole_and_normalized(entries: List[Entry]) -> None:
     dataset = EvalDataset(entries, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     image, label, index = dataset[1]
     pixels = np.asarray(Image.open(entries[1].image)).astype(np.float64)

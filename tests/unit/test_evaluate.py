@@ -32,7 +32,7 @@ HALF = (0.5, 0.5, 0.5)
 
 
 class TinyNet(paddle.nn.Layer):
-    """Logits from two convolutions, so that neighbours, position and mirroring all matter; counts its calls."""
+    """Logits from two convolutions, so that neighbors, position and mirroring all matter; counts its calls."""
 
     def __init__(self) -> None:
         super().__init__()

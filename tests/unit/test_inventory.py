@@ -169,7 +169,7 @@ BAD_FILES = {
         LABEL_IDS,
         "64x16, expected 64x32 as its image (width x height)",
     ),
-    "label in colour": (
+    "label in color": (
         repaint(LABEL_IDS, lambda p: np.dstack([p] * 3)),
         LABEL_IDS,
         "8-bit RGB PNG, expected 8-bit gray",

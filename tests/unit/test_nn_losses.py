@@ -23,7 +23,7 @@ from stdc.nn.segmentor import SegmentorOutputs  # noqa: E402
 
 
 def probabilities(logits: np.ndarray, train_id: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """(probability of the true class of every labelled pixel, share of pixels that are labelled), float64."""
+    """(probability of the true class of every labeled pixel, share of pixels that are labeled), float64."""
     exponents = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     share = exponents / exponents.sum(axis=1, keepdims=True)
     known = train_id != 255
@@ -141,7 +141,7 @@ def test_a_region_of_class_zero_has_no_edges_even_at_the_image_border() -> None:
 
 
 def test_the_brighter_side_of_a_border_is_the_edge_at_full_size() -> None:
-    # The Laplacian is positive only where a label is above its neighbours.
+    # The Laplacian is positive only where a label is above its neighbors.
     drawing = ["........########"] * 16
     found = edges(drawing)
     assert all(row[:8] == "." * 8 for row in found)

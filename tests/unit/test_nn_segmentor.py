@@ -1,4 +1,4 @@
-"""The network's shape and behaviour; that its numbers are right is the business of tests/parity."""
+"""The network's shape and behavior; that its numbers are right is the business of tests/parity."""
 
 from __future__ import annotations
 

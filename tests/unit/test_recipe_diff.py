@@ -41,10 +41,10 @@ def test_authors_column_holds_their_values_and_marks_what_differs():
 
 def test_text_and_markdown_mark_the_same_cells():
     found = recipe_diff.compare(SEED_RECIPE, 8)
-    text, markdown = recipe_diff.as_text(found, colour=False), recipe_diff.as_markdown(found)
+    text, markdown = recipe_diff.as_text(found, color=False), recipe_diff.as_markdown(found)
     assert "0.0005*" in text and "**0.0005**" in markdown
     assert text.count("*") == markdown.count("**") // 2 == sum(len(row.differs) for row in found)
-    assert "\033[31m" in recipe_diff.as_text(found, colour=True)
+    assert "\033[31m" in recipe_diff.as_text(found, color=True)
 
 
 def test_batch_that_cannot_be_divided_is_refused():

@@ -226,7 +226,7 @@ def test_comparable_run_shows_the_difference(tmp_path):
         for entry in (document, *document["protocols"]):
             entry.update(images=500, miou=0.7430)
     shown = Page(render(Results(results.config, full, "ef" * 32, results.seeds))).text
-    assert "least favourable" not in shown, "one figure is compared"
+    assert "least favorable" not in shown, "one figure is compared"
     assert "WITHIN NOISE" in shown and "-0.36" in shown and "74.30 % (final weights, scale 1) against 74.66 %" in shown
 
 
@@ -368,7 +368,7 @@ def decoded(uri: str) -> np.ndarray:
     return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-def test_label_pictures_keep_exact_colours_and_are_shrunk():
+def test_label_pictures_keep_exact_colors_and_are_shrunk():
     flat = np.zeros((600, 1200, 3), np.uint8)
     flat[:, 600:] = (128, 64, 128)
     picture = decoded(png_uri(flat))
@@ -379,18 +379,18 @@ def test_label_pictures_keep_exact_colours_and_are_shrunk():
     np.testing.assert_allclose(photograph[4, 8], (200, 100, 50), atol=6)
 
 
-def test_errors_are_red_right_pixels_grey_and_void_dark():
+def test_errors_are_red_right_pixels_gray_and_void_dark():
     image = np.full((1, 3, 3), 100, np.uint8)
     right, wrong, void = error_map(image, np.array([[3, 3, 255]], np.uint8), np.array([[3, 4, 3]], np.uint8))[
         0
     ].tolist()
     assert right == [120, 120, 120]  # 0.6 * 100 + 60
-    assert wrong == [204, 76, 70]  # a quarter of the grey, three quarters of (232, 62, 54)
+    assert wrong == [204, 76, 70]  # a quarter of the gray, three quarters of (232, 62, 54)
     assert void == [42, 42, 42]
 
 
 def test_pictures_of_real_files_show_image_truth_and_prediction(tmp_path):
-    _, _, pairs = labelled(tmp_path)
+    _, _, pairs = labeled(tmp_path)
     frames = sorted(pairs)
     per_image = [{"frame": frame, "miou": 0.1 * index, "pixel_accuracy": 0.5} for index, frame in enumerate(frames)]
     truth = {frame: cv2.imread(str(pairs[frame].label), cv2.IMREAD_UNCHANGED) for frame in frames}
@@ -412,7 +412,7 @@ def test_pictures_of_real_files_show_image_truth_and_prediction(tmp_path):
 # ---- the program
 
 
-def labelled(tmp_path: Path) -> Any:
+def labeled(tmp_path: Path) -> Any:
     """A tiny dataset with train id rasters; (root, labels folder, pairs by frame)."""
     from types import SimpleNamespace
 
@@ -456,7 +456,7 @@ def test_program_writes_verdict_and_both_pages_and_prints_the_verdict(tmp_path):
     from stdc.nn.state import state_arrays
     from stdc.weights.array_files import write_pdparams
 
-    root, labels, pairs = labelled(tmp_path)
+    root, labels, pairs = labeled(tmp_path)
     made_results.write_seed(tmp_path / "results" / "seed0", 0, sorted(pairs), (64, 128))
     paddle.seed(0)
     write_pdparams(tmp_path / "results" / "seed0" / "model.pdparams", state_arrays(build_segmentor("stdc1")))
@@ -474,14 +474,14 @@ def test_program_writes_verdict_and_both_pages_and_prints_the_verdict(tmp_path):
 
 
 def test_program_ends_with_2_and_writes_nothing_when_metrics_are_missing(tmp_path):
-    root, labels, _ = labelled(tmp_path)
+    root, labels, _ = labeled(tmp_path)
     done = run_report(tmp_path, root, labels, made_results.report_config(report={"overlays": 0}))
     assert_refused(done, "metrics.json: no such file")
     assert not (tmp_path / "out").exists()
 
 
 def test_frame_that_the_list_lacks_is_refused(tmp_path):
-    root, labels, _ = labelled(tmp_path)
+    root, labels, _ = labeled(tmp_path)
     seed = tmp_path / "results" / "seed0"
     made_results.write_seed(seed, 0, FRAMES, (64, 128))
     (seed / "model.pdparams").write_bytes(b"never read")

@@ -86,12 +86,12 @@ def test_another_seed_draws_other_scenes(tmp_path):
     assert set(first) == set(second) and not set(first.values()) & set(second.values())
 
 
-def test_picture_is_lit_and_textured_not_label_colours(dataset):
-    colours = {tuple(colour) for colour in TRAIN_COLORS.tolist()}
+def test_picture_is_lit_and_textured_not_label_colors(dataset):
+    colors = {tuple(color) for color in TRAIN_COLORS.tolist()}
     for path in (dataset / "leftImg8bit" / "train").glob("*/*.png"):
         picture = cv2.imread(str(path))[..., ::-1].reshape(-1, 3)
         assert len(np.unique(picture, axis=0)) > 2000
-        share = np.mean([tuple(pixel) in colours for pixel in picture[::7].tolist()])
+        share = np.mean([tuple(pixel) in colors for pixel in picture[::7].tolist()])
         assert share < 0.01
 
 

@@ -34,7 +34,7 @@ def normalized(image: np.ndarray, used: TransformSettings) -> np.ndarray:
     return values.transpose(2, 0, 1)
 
 
-def paddleseg_without_colour(image: np.ndarray, label: np.ndarray, draws: Draws, used: TransformSettings) -> Any:
+def paddleseg_without_color(image: np.ndarray, label: np.ndarray, draws: Draws, used: TransformSettings) -> Any:
     size = (round(draws.scale * image.shape[1]), round(draws.scale * image.shape[0]))
     image = cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
@@ -79,7 +79,7 @@ def test_crops_equal_those_of_a_fully_resized_image_bit_for_bit(size: Tuple[int,
         for _ in range(3):
             draws = transforms.draw(dataclasses.replace(used, scale_min=scale, scale_max=scale), *size, generator)
             got = transforms.apply(image, label, draws, used)
-            expected = paddleseg_without_colour(image, label, draws, used)
+            expected = paddleseg_without_color(image, label, draws, used)
             assert np.array_equal(got[0], expected[0]) and np.array_equal(got[1], expected[1]), draws
 
 
@@ -94,7 +94,7 @@ def test_wide_image_far_from_the_origin_has_the_weights_of_the_full_resize() -> 
         for left in (0, 1, width // 2 + 1, width - 33, width - 32):
             draws = Draws(scale, 0, left, False, ())
             got = transforms.apply(image, label, draws, used)
-            expected = paddleseg_without_colour(image, label, draws, used)
+            expected = paddleseg_without_color(image, label, draws, used)
             assert np.abs(got[0] - expected[0]).max() <= last_bit and np.array_equal(got[1], expected[1]), draws
 
 
@@ -135,7 +135,7 @@ def test_draws_reach_every_scale_and_corner_and_no_further() -> None:
     assert {draws.distort[0][0] for draws in drawn if draws.distort} == set(kinds)
 
 
-def test_authors_change_every_colour_every_time_in_their_order() -> None:
+def test_authors_change_every_color_every_time_in_their_order() -> None:
     draws = transforms.draw(settings("authors"), 64, 128, np.random.RandomState(0))
     assert [kind for kind, _ in draws.distort] == ["brightness", "contrast", "saturation"]
 
@@ -157,7 +157,7 @@ def test_padding_is_below_and_right_with_void_labels() -> None:
     image, label = picture(24, 40)
     crop, truth = transforms.apply(image, label, Draws(0.5, 0, 0, False, ()), used)
     assert (truth[12:] == 255).all() and (truth[:, 20:] == 255).all() and (truth[:12, :20] != 255).all()
-    # 127.5 is the middle of the scale, so 0 after normalisation with mean 0.5.
+    # 127.5 is the middle of the scale, so 0 after normalization with mean 0.5.
     assert (crop[:, 12:] == 0).all() and (crop[:, :, 20:] == 0).all()
 
 
@@ -188,11 +188,11 @@ def test_hue_turns_around_the_circle() -> None:
     used = settings(height=1, width=1, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     for amount, expected in ((256 / 3, (0, 1, 0)), (-256 / 3, (0, 0, 1)), (0.9, (1, 0, 0)), (-0.9, (1, 0, 0))):
         crop, _ = transforms.apply(red, red[:, :, 0], Draws(1.0, 0, 0, False, (("hue", amount),)), used)
-        # A third of 256 levels is no whole level, and a level of hue is 6/256 of a colour.
+        # A third of 256 levels is no whole level, and a level of hue is 6/256 of a color.
         assert np.abs(crop.ravel() - expected).max() < 6 / 255 + 1e-6
 
 
-def test_normalisation_of_bytes_equals_that_of_floats() -> None:
+def test_normalization_of_bytes_equals_that_of_floats() -> None:
     image, _ = picture(16, 16)
     used = settings("authors")
     expected = normalized(image, used)

@@ -15,7 +15,7 @@ rule doctor:
         runtime=10,
         device=HARDWARE["device"],
         devices=HARDWARE["devices"],
-        maths_threads=HARDWARE["threads"],
+        cpu_threads=HARDWARE["threads"],
         workers=HARDWARE["workers"],
     params:
         dataset=["--dataset", DATASET_SOURCE] if DATASET_SOURCE else [],
@@ -27,7 +27,7 @@ rule doctor:
             --config {input.config:q} {params.dataset:q} \
             --device {resources.device:q} \
             --devices {resources.devices} \
-            --threads {resources.maths_threads} \
+            --threads {resources.cpu_threads} \
             --workers {resources.workers} \
             --directory . \
             --workflow-python {params.python:q} \

@@ -23,7 +23,7 @@ rule evaluate:
         runtime=240,
         device=HARDWARE["device"],
         devices=HARDWARE["devices"],
-        maths_threads=HARDWARE["threads"],
+        cpu_threads=HARDWARE["threads"],
     params:
         dataset=lambda wildcards: DATASET,
     shell:
@@ -37,7 +37,7 @@ rule evaluate:
             --manifest {input.manifest:q} \
             --device {resources.device:q} \
             --devices {resources.devices} \
-            --threads {resources.maths_threads} \
+            --threads {resources.cpu_threads} \
             --output {output.metrics:q} \
             --log {log:q}
         """
@@ -63,7 +63,7 @@ rule measure_speed:
         mem_mb=8000,
         runtime=60,
         device=HARDWARE["device"],
-        maths_threads=HARDWARE["threads"],
+        cpu_threads=HARDWARE["threads"],
     shell:
         r"""
         exec "$STDC_PYTHON" {input.program:q} \
@@ -72,7 +72,7 @@ rule measure_speed:
             --history {input.history:q} \
             --provenance {input.provenance:q} \
             --device {resources.device:q} \
-            --threads {resources.maths_threads} \
+            --threads {resources.cpu_threads} \
             --output {output.speed:q} \
             --log {log:q}
         """

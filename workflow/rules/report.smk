@@ -30,7 +30,7 @@ rule report:
     resources:
         mem_mb=4000,
         runtime=30,
-        maths_threads=HARDWARE["threads"],
+        cpu_threads=HARDWARE["threads"],
     params:
         dataset=lambda wildcards: DATASET,
         results=lambda wildcards, output: os.path.dirname(output.verdict),
@@ -43,7 +43,7 @@ rule report:
             --dataset {params.dataset:q} \
             --labels {input.labels:q} \
             --list {input.val_list:q} \
-            --threads {resources.maths_threads} \
+            --threads {resources.cpu_threads} \
             --verdict {output.verdict:q} \
             --report {output.report:q} \
             --log {log:q}

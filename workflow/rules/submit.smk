@@ -19,7 +19,7 @@ rule predict:
         mem_mb=8000,
         runtime=240,
         device=HARDWARE["device"],
-        maths_threads=HARDWARE["threads"],
+        cpu_threads=HARDWARE["threads"],
     params:
         dataset=lambda wildcards: DATASET,
     shell:
@@ -31,7 +31,7 @@ rule predict:
             --manifest {input.manifest:q} \
             --split test \
             --device {resources.device:q} \
-            --threads {resources.maths_threads} \
+            --threads {resources.cpu_threads} \
             --output {output.predictions:q} \
             --log {log:q}
         """

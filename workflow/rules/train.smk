@@ -29,7 +29,7 @@ rule train:
         # Not params: finished work stays finished when it is looked at on another machine.
         device=HARDWARE["device"],
         devices=HARDWARE["devices"],
-        maths_threads=HARDWARE["threads"],
+        cpu_threads=HARDWARE["threads"],
         workers=HARDWARE["workers"],
     params:
         dataset=lambda wildcards: DATASET,
@@ -49,7 +49,7 @@ rule train:
             --runs runs \
             --device {resources.device:q} \
             --devices {resources.devices} \
-            --threads {resources.maths_threads} \
+            --threads {resources.cpu_threads} \
             --workers {resources.workers} \
             --model {output.model:q} {params.best:q} \
             --history {output.history:q} \

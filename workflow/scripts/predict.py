@@ -48,7 +48,7 @@ def arguments() -> argparse.ArgumentParser:
     ):
         made.add_argument(f"--{name}", type=Path, required=True, metavar="PATH", help=text)
     made.add_argument("--split", default="test", choices=SPLITS, help="which frames")
-    made.add_argument("--overlay", action="store_true", help="also colour pictures, in the subfolder overlays/")
+    made.add_argument("--overlay", action="store_true", help="also color pictures, in the subfolder overlays/")
     made.add_argument("--device", default="cpu", help="cpu, gpu or iluvatar_gpu")
     made.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="CPU threads")
     return made

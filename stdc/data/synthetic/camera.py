@@ -9,14 +9,14 @@ import numpy as np
 Point = Tuple[float, float]
 Polygon = List[Tuple[int, int]]
 
-#: Height of the camera above the road, metres; about that of the recording vehicle.
+#: Height of the camera above the road, meters; about that of the recording vehicle.
 _CAMERA_HEIGHT_M = 1.5
 #: Smallest area of a polygon worth a label, square pixels.
 _SMALLEST_AREA = 4.0
 
 
 class Camera:
-    """Looks along the street: x to the right, y up from the ground, z forward, in metres.
+    """Looks along the street: x to the right, y up from the ground, z forward, in meters.
 
     Args:
         height, width: of the image, pixels.
@@ -35,12 +35,12 @@ class Camera:
         column = self.vanishing_column + self.focal * x / z
         return column, self.horizon_row + self.focal * (_CAMERA_HEIGHT_M - y) / z
 
-    def pixels_per_metre(self, z: float) -> float:
+    def pixels_per_meter(self, z: float) -> float:
         """Scale of an upright object at depth `z`."""
         return self.focal / z
 
     def upright(self, x: float, z: float, shape: Sequence[Point]) -> List[Point]:
-        """An outline given in metres, (right, up) from a point on the ground, facing the camera."""
+        """An outline given in meters, (right, up) from a point on the ground, facing the camera."""
         return [self.project(x + right, up, z) for right, up in shape]
 
     def ground(self, corners: Sequence[Point]) -> List[Point]:

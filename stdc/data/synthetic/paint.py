@@ -1,4 +1,4 @@
-"""From a scene to a picture: colours, textures, shadows, haze, light and sensor noise."""
+"""From a scene to a picture: colors, textures, shadows, haze, light and sensor noise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from stdc.data.synthetic.scene import Piece, Scene
 from stdc.data.synthetic.things import Point, Thing
 
-#: Depth at which two thirds of a thing's colour have gone over into haze, metres.
+#: Depth at which two thirds of a thing's color have gone over into haze, meters.
 _HAZE_DEPTH_M = 130.0
 #: Labels that name a region of the picture rather than something in it.
 _INVISIBLE = ("out of roi", "rectification border")
@@ -37,7 +37,7 @@ def _paint_piece(
     clear = float(np.exp(-thing.depth / _HAZE_DEPTH_M)) if thing.label != "sky" and thing.depth < 500 else 1.0
     haze = np.array(scene.haze, np.float32)
     for detail in thing.under:
-        _blend(canvas, _mask(canvas.shape[:2], detail.outline), np.array(detail.colour, np.float32), detail.opacity)
+        _blend(canvas, _mask(canvas.shape[:2], detail.outline), np.array(detail.color, np.float32), detail.opacity)
     mask = _mask(canvas.shape[:2], piece.polygon)
     rows, columns = np.nonzero(mask)
     if not rows.size:
@@ -47,7 +47,7 @@ def _paint_piece(
     surface = _surface(thing, bottom - top, right - left, noise, generator)
     for detail in thing.details:
         shape = _mask(canvas.shape[:2], detail.outline)[top:bottom, left:right]
-        _blend(surface, shape, np.array(detail.colour, np.float32), detail.opacity)
+        _blend(surface, shape, np.array(detail.color, np.float32), detail.opacity)
     surface = surface * clear + haze * (1.0 - clear)
     canvas[top:bottom, left:right][inside] = surface[inside]
 
@@ -60,13 +60,13 @@ def _surface(thing: Thing, height: int, width: int, noise: np.ndarray, generator
     coarse = generator.standard_normal((coarse_height, coarse_width)).astype(np.float32)
     coarse = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     light = np.linspace(1.0, thing.fade, height, dtype=np.float32)[:, None]
-    grey = thing.grain * fine + thing.blotch * coarse
-    return np.array(thing.colour, np.float32) * light[..., None] + grey[..., None]
+    gray = thing.grain * fine + thing.blotch * coarse
+    return np.array(thing.color, np.float32) * light[..., None] + gray[..., None]
 
 
-def _blend(canvas: np.ndarray, mask: np.ndarray, colour: np.ndarray, opacity: float) -> None:
+def _blend(canvas: np.ndarray, mask: np.ndarray, color: np.ndarray, opacity: float) -> None:
     inside = mask > 0
-    canvas[inside] = canvas[inside] * (1.0 - opacity) + colour * opacity
+    canvas[inside] = canvas[inside] * (1.0 - opacity) + color * opacity
 
 
 def _mask(size: Tuple[int, int], outline: Sequence[Point]) -> np.ndarray:

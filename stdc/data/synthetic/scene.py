@@ -83,7 +83,7 @@ def make_scene(height: int, width: int, index: int, frames: int, generator: np.r
     things = [thing for layer in layers for thing in sorted(layer, key=lambda thing: -thing.depth)]
     pieces = [Piece(thing, camera.cut(thing.outline)) for thing in things]
     pieces += void_pieces(height, width)
-    return Scene([piece for piece in pieces if piece.polygon], things[0].colour)
+    return Scene([piece for piece in pieces if piece.polygon], things[0].color)
 
 
 def void_pieces(height: int, width: int) -> List[Piece]:
@@ -91,17 +91,17 @@ def void_pieces(height: int, width: int) -> List[Piece]:
     right, bottom = width - 1, height - 1
     thick = max(1, round(_ROI_BORDER * height))
     hood = [(round(share * right), bottom - round(rise * height)) for share, rise in _HOOD]
-    grey = (60.0, 60.0, 60.0)
+    gray = (60.0, 60.0, 60.0)
     regions = [
         ("ego vehicle", hood, (42.0, 44.0, 48.0)),
         ("rectification border", [(0, 0), (thick, 0), (thick, bottom), (0, bottom)], (0.0, 0.0, 0.0)),
-        ("out of roi", [(0, 0), (right, 0), (right, thick), (0, thick)], grey),
+        ("out of roi", [(0, 0), (right, 0), (right, thick), (0, thick)], gray),
         (
             "out of roi",
             [(0, bottom - thick), (right, bottom - thick), (right, bottom), (0, bottom)],
             (60.0, 60.0, 60.0),
         ),
-        ("out of roi", [(right - thick, 0), (right, 0), (right, bottom), (right - thick, bottom)], grey),
+        ("out of roi", [(right - thick, 0), (right, 0), (right, bottom), (right - thick, bottom)], gray),
     ]
     # Only the hood is seen; the other two are regions of a picture, not things in it.
-    return [Piece(Thing(label, polygon, 0.0, colour, 2, 3), polygon) for label, polygon, colour in regions]
+    return [Piece(Thing(label, polygon, 0.0, color, 2, 3), polygon) for label, polygon, color in regions]

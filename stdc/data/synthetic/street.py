@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import List, Set
 
 from stdc.data.synthetic.camera import Camera
-from stdc.data.synthetic.things import Colour, Detail, Dice, Thing, blob, box, ellipse
+from stdc.data.synthetic.things import Color, Detail, Dice, Thing, blob, box, ellipse
 
-#: Half the width of the road and the outer edges of what lies beside it, metres.
+#: Half the width of the road and the outer edges of what lies beside it, meters.
 ROAD, PAVEMENT, VERGE, FACADE = 4.2, 6.6, 8.6, 9.0
 NEAR, FAR = 1.2, 120.0
 
 _FACADES = ((150, 120, 100), (170, 150, 125), (120, 110, 110), (160, 95, 80), (185, 175, 155), (110, 120, 130))
 _SIGNS = ((200, 35, 40), (30, 70, 180), (235, 205, 40), (235, 235, 235))
-_GLASS: Colour = (60, 72, 85)
+_GLASS: Color = (60, 72, 85)
 
 
 def ground(camera: Camera, dice: Dice) -> List[Thing]:
@@ -102,7 +102,7 @@ def greenery(camera: Camera, dice: Dice) -> List[Thing]:
         z = dice.between(5, 12)
         while z < 60:
             if dice.chance(0.6):
-                x, scale = side * dice.between(PAVEMENT, VERGE), camera.pixels_per_metre(z)
+                x, scale = side * dice.between(PAVEMENT, VERGE), camera.pixels_per_meter(z)
                 column, row = camera.project(x, dice.between(3.5, 5.5), z)
                 radius = dice.between(1.4, 2.6) * scale
                 trunk = camera.upright(x, z, [(-0.16, 0), (0.16, 0), (0.12, 4), (-0.12, 4)])
@@ -114,7 +114,7 @@ def greenery(camera: Camera, dice: Dice) -> List[Thing]:
             z += dice.between(5, 12)
         if dice.chance(0.4):
             at = dice.between(6, 20)
-            scale = camera.pixels_per_metre(at)
+            scale = camera.pixels_per_meter(at)
             column, row = camera.project(side * VERGE, 0.5, at)
             outline = blob((column, row), (1.6 * scale, 0.7 * scale), dice)
             things.append(Thing("vegetation", outline, at, dice.near((70, 98, 50), 14), 14, 16, 4))
@@ -182,31 +182,31 @@ def _post(camera: Camera, dice: Dice, side: int, z: float, carries: str) -> List
 
 
 def _traffic_light(camera: Camera, dice: Dice, x: float, z: float, top: float) -> Thing:
-    scale = camera.pixels_per_metre(z)
+    scale = camera.pixels_per_meter(z)
     lit = dice.count(0, 2)
     lamps = []
     for place, (bright, dark) in enumerate(
         (((255, 60, 45), (70, 25, 25)), ((255, 190, 50), (75, 60, 25)), ((60, 240, 130), (20, 65, 40)))
     ):
-        centre = camera.project(x, top - 0.25 - 0.37 * place, z)
-        lamps.append(Detail(ellipse(centre, (0.15 * scale, 0.15 * scale), 10), bright if place == lit else dark))
+        center = camera.project(x, top - 0.25 - 0.37 * place, z)
+        lamps.append(Detail(ellipse(center, (0.15 * scale, 0.15 * scale), 10), bright if place == lit else dark))
     return Thing(
         "traffic light", camera.upright(x, z, box(-0.24, 0.24, top - 1.2, top)), z, (36, 38, 38), 3, 3, details=lamps
     )
 
 
 def _traffic_sign(camera: Camera, dice: Dice, x: float, z: float, top: float) -> Thing:
-    scale = camera.pixels_per_metre(z)
+    scale = camera.pixels_per_meter(z)
     size = dice.between(0.34, 0.48)
-    centre = camera.project(x, top - size, z)
-    colour = dice.one_of(_SIGNS)
+    center = camera.project(x, top - size, z)
+    color = dice.one_of(_SIGNS)
     kind = dice.count(0, 2)
     if kind == 0:
-        outline = ellipse(centre, (size * scale, size * scale))
+        outline = ellipse(center, (size * scale, size * scale))
     elif kind == 1:
         outline = camera.upright(x, z, [(-size, top - 2 * size), (size, top - 2 * size), (0, top)])
     else:
         outline = camera.upright(x, z, box(-size, size, top - 2 * size, top))
-    inner = (235, 235, 235) if colour != (235, 235, 235) else (40, 45, 60)
-    mark = Detail(ellipse(centre, (0.45 * size * scale, 0.45 * size * scale), 10), inner)
-    return Thing("traffic sign", outline, z, dice.near(colour, 8), 3, 3, details=[mark])
+    inner = (235, 235, 235) if color != (235, 235, 235) else (40, 45, 60)
+    mark = Detail(ellipse(center, (0.45 * size * scale, 0.45 * size * scale), 10), inner)
+    return Thing("traffic sign", outline, z, dice.near(color, 8), 3, 3, details=[mark])

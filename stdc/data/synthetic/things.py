@@ -1,4 +1,4 @@
-"""What a scene is made of: labelled outlines with colours, and details that are painted but not labelled."""
+"""What a scene is made of: labeled outlines with colors, and details that are painted but not labeled."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from typing import List, Sequence, Tuple
 
 import numpy as np
 
-Colour = Tuple[float, float, float]
+Color = Tuple[float, float, float]
 Point = Tuple[float, float]
 
 
 @dataclasses.dataclass
 class Detail:
-    """A patch of colour inside or beside a thing, without a label of its own.
+    """A patch of color inside or beside a thing, without a label of its own.
 
     Attributes:
         outline: (column, row) points, pixels.
-        colour: RGB, 0 to 255.
+        color: RGB, 0 to 255.
         opacity: 0 to 1; shadows let the ground through.
     """
 
     outline: Sequence[Point]
-    colour: Colour
+    color: Color
     opacity: float = 1.0
 
 
 @dataclasses.dataclass
 class Thing:
-    """One labelled polygon.
+    """One labeled polygon.
 
     Attributes:
         label: a Cityscapes label name, `persongroup` and the like included.
         outline: (column, row) points, pixels; may reach out of the image.
-        depth: distance, metres: far things are drawn first, and paler.
-        colour: RGB, 0 to 255.
-        grain: strength of the fine noise, grey levels.
-        blotch: strength of the coarse noise, grey levels.
+        depth: distance, meters: far things are drawn first, and paler.
+        color: RGB, 0 to 255.
+        grain: strength of the fine noise, gray levels.
+        blotch: strength of the coarse noise, gray levels.
         blotch_size: size of the coarse noise, pixels.
         fade: brightness at the outline's bottom relative to its top.
         under: painted before the thing, for example its shadow.
@@ -46,7 +46,7 @@ class Thing:
     label: str
     outline: Sequence[Point]
     depth: float
-    colour: Colour
+    color: Color
     grain: float = 5.0
     blotch: float = 6.0
     blotch_size: float = 12.0
@@ -67,40 +67,40 @@ class Dice:
     def chance(self, probability: float) -> bool:
         return bool(self.generator.uniform() < probability)
 
-    def one_of(self, values: Sequence[Colour]) -> Colour:
+    def one_of(self, values: Sequence[Color]) -> Color:
         return values[int(self.generator.randint(len(values)))]
 
     def count(self, low: int, high: int) -> int:
         """An integer from `low` to `high`, both included."""
         return int(self.generator.randint(low, high + 1))
 
-    def near(self, colour: Colour, spread: float) -> Colour:
-        """A colour not far from `colour`; brightness and each channel vary."""
+    def near(self, color: Color, spread: float) -> Color:
+        """A color not far from `color`; brightness and each channel vary."""
         shift = self.between(-spread, spread)
         red, green, blue = (
-            float(np.clip(channel + shift + self.between(-spread, spread) / 3, 0, 255)) for channel in colour
+            float(np.clip(channel + shift + self.between(-spread, spread) / 3, 0, 255)) for channel in color
         )
         return red, green, blue
 
 
-def blob(centre: Point, radius: Point, dice: Dice, corners: int = 14, rough: float = 0.18) -> List[Point]:
+def blob(center: Point, radius: Point, dice: Dice, corners: int = 14, rough: float = 0.18) -> List[Point]:
     """A rough ellipse, for crowns and bushes."""
     angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
     return [
         (
-            centre[0] + radius[0] * np.cos(angle) * (1 + dice.between(-rough, rough)),
-            centre[1] + radius[1] * np.sin(angle) * (1 + dice.between(-rough, rough)),
+            center[0] + radius[0] * np.cos(angle) * (1 + dice.between(-rough, rough)),
+            center[1] + radius[1] * np.sin(angle) * (1 + dice.between(-rough, rough)),
         )
         for angle in angles
     ]
 
 
-def ellipse(centre: Point, radius: Point, corners: int = 12) -> List[Point]:
+def ellipse(center: Point, radius: Point, corners: int = 12) -> List[Point]:
     """A smooth ellipse, for wheels, heads and shadows."""
     angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
-    return [(centre[0] + radius[0] * np.cos(angle), centre[1] + radius[1] * np.sin(angle)) for angle in angles]
+    return [(center[0] + radius[0] * np.cos(angle), center[1] + radius[1] * np.sin(angle)) for angle in angles]
 
 
 def box(left: float, right: float, bottom: float, top: float) -> List[Point]:
-    """An upright rectangle, metres: (right, up) points."""
+    """An upright rectangle, meters: (right, up) points."""
     return [(left, bottom), (right, bottom), (right, top), (left, top)]

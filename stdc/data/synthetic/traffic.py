@@ -6,13 +6,13 @@ from typing import List, Sequence, Set
 
 from stdc.data.synthetic.camera import Camera
 from stdc.data.synthetic.street import PAVEMENT, ROAD
-from stdc.data.synthetic.things import Colour, Detail, Dice, Point, Thing, box, ellipse
+from stdc.data.synthetic.things import Color, Detail, Dice, Point, Thing, box, ellipse
 
 _PAINTS = ((180, 30, 30), (30, 60, 140), (200, 200, 205), (40, 42, 45), (230, 230, 230), (90, 100, 95), (190, 150, 40))
 _CLOTHES = ((40, 50, 90), (130, 30, 40), (60, 60, 62), (200, 190, 170), (50, 100, 70), (220, 120, 40))
 _SKIN = ((225, 180, 150), (190, 140, 110), (120, 82, 60))
-_GLASS: Colour = (48, 58, 70)
-_RUBBER: Colour = (22, 22, 24)
+_GLASS: Color = (48, 58, 70)
+_RUBBER: Color = (22, 22, 24)
 
 
 def vehicles(camera: Camera, dice: Dice, wanted: Set[str]) -> List[Thing]:
@@ -78,7 +78,7 @@ def people(camera: Camera, dice: Dice, wanted: Set[str]) -> List[Thing]:
 
 def _shadow(camera: Camera, x: float, z: float, half_width: float) -> Detail:
     column, row = camera.project(x, 0, z)
-    scale = camera.pixels_per_metre(z)
+    scale = camera.pixels_per_meter(z)
     return Detail(ellipse((column, row), (half_width * scale, 0.16 * scale)), (15, 15, 18), 0.55)
 
 
@@ -87,10 +87,10 @@ def _car(camera: Camera, dice: Dice, x: float, z: float) -> List[Thing]:
     size = dice.between(0.92, 1.1)
     paint = dice.near(dice.one_of(_PAINTS), 12)
     towards = x < 0
-    lamp: Colour = (255, 250, 225) if towards else (225, 35, 30)
+    lamp: Color = (255, 250, 225) if towards else (225, 35, 30)
 
-    def part(shape: Sequence[Point], colour: Colour) -> Detail:
-        return Detail(camera.upright(x, z, [(right * size, up * size) for right, up in shape]), colour)
+    def part(shape: Sequence[Point], color: Color) -> Detail:
+        return Detail(camera.upright(x, z, [(right * size, up * size) for right, up in shape]), color)
 
     details = [
         part([(-0.62, 0.9), (0.62, 0.9), (0.52, 1.36), (-0.52, 1.36)], _GLASS),
@@ -144,11 +144,11 @@ def _large(camera: Camera, dice: Dice, name: str, x: float, z: float) -> Thing:
 
 
 def _person(camera: Camera, dice: Dice, label: str, x: float, z: float, lift: float) -> Thing:
-    """Someone on foot, or in the saddle `lift` metres above the ground."""
+    """Someone on foot, or in the saddle `lift` meters above the ground."""
     size = dice.between(0.9, 1.08)
     stride = dice.between(0.05, 0.22)
     clothes, legs = dice.near(dice.one_of(_CLOTHES), 14), dice.near((45, 48, 60), 18)
-    scale = camera.pixels_per_metre(z)
+    scale = camera.pixels_per_meter(z)
 
     def up(value: float) -> float:
         return lift + value * size
@@ -177,17 +177,17 @@ def _two_wheeler(camera: Camera, dice: Dice, kind: str, x: float, z: float, ridd
         (half - 0.15, 0.95 + thick),
         (half - 0.25, 0.7), (-0.1, 0.75 + thick), (-half, 0.8 + thick), (-half - wheel, 0.55),
     ]  # fmt: skip
-    scale = camera.pixels_per_metre(z)
+    scale = camera.pixels_per_meter(z)
     details = []
     for side in (-1, 1):
-        centre = camera.project(x + side * half, wheel, z)
-        details.append(Detail(ellipse(centre, (wheel * scale, wheel * scale), 14), _RUBBER))
+        center = camera.project(x + side * half, wheel, z)
+        details.append(Detail(ellipse(center, (wheel * scale, wheel * scale), 14), _RUBBER))
         inner = wheel * (0.75 if kind == "bicycle" else 0.45)
-        details.append(Detail(ellipse(centre, (inner * scale, inner * scale), 12), (120, 120, 118)))
-    colour = dice.near((150, 60, 50) if kind == "bicycle" else (45, 60, 110), 30)
+        details.append(Detail(ellipse(center, (inner * scale, inner * scale), 12), (120, 120, 118)))
+    color = dice.near((150, 60, 50) if kind == "bicycle" else (45, 60, 110), 30)
     if kind == "motorcycle":
         details.append(Detail(camera.upright(x, z, box(-0.35, 0.35, 0.35, 0.85)), dice.near((180, 40, 35), 25)))
-    things = [Thing(kind, camera.upright(x, z, body), z, colour, 5, 6, 4, 1.0, [_shadow(camera, x, z, 0.9)], details)]
+    things = [Thing(kind, camera.upright(x, z, body), z, color, 5, 6, 4, 1.0, [_shadow(camera, x, z, 0.9)], details)]
     if ridden:
         things.append(_person(camera, dice, "rider", x - 0.05, z - 0.01, 0.42))
     return things

@@ -139,7 +139,7 @@ def annotate(pieces: List[Piece], height: int, width: int) -> Dict[str, Any]:
 
 
 def rasters(annotation: Mapping[str, Any]) -> Dict[str, bytes]:
-    """What the official tools make of an annotation: label ids, instance ids and colours, as PNG files."""
+    """What the official tools make of an annotation: label ids, instance ids and colors, as PNG files."""
     from cityscapesscripts.helpers.annotation import Annotation
     from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
     from cityscapesscripts.preparation.json2labelImg import createLabelImage
@@ -151,7 +151,7 @@ def rasters(annotation: Mapping[str, Any]) -> Dict[str, bytes]:
     return {
         "labelIds.png": png(label_ids.astype(np.uint8)),
         "instanceIds.png": png(instance_ids.astype(np.uint16)),
-        "color.png": png(_COLOURS[label_ids][..., ::-1]),
+        "color.png": png(_COLORS[label_ids][..., ::-1]),
     }
 
 
@@ -161,7 +161,7 @@ def png(pixels: np.ndarray) -> bytes:
     return bytes(data)
 
 
-def _colour_table() -> np.ndarray:
+def _color_table() -> np.ndarray:
     table = np.zeros((256, 3), np.uint8)
     for label in LABEL_BY_NAME.values():
         if label.id >= 0:
@@ -169,4 +169,4 @@ def _colour_table() -> np.ndarray:
     return table
 
 
-_COLOURS = _colour_table()
+_COLORS = _color_table()

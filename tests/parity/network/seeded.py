@@ -85,7 +85,7 @@ def ohem_cases() -> Dict[str, Tuple[np.ndarray, np.ndarray, int]]:
     tied = np.round(sure[:, :, :1, :1]).repeat(40, 2).repeat(48, 3)
     tied_id = np.full_like(train_id, int(tied[0, :, 0, 0].argmax()))
     saturated = 40.0 * (sure > 4.0).astype(np.float32)
-    labelled = int((train_id != IGNORE).sum())
+    labeled = int((train_id != IGNORE).sum())
     even = np.zeros((1, CLASSES, 16, 16), np.float32)
     even[:, 2:] = -1e4
     return {
@@ -95,8 +95,8 @@ def ohem_cases() -> Dict[str, Tuple[np.ndarray, np.ndarray, int]]:
         "as many hard as kept": (sure, train_id, _hard(sure, train_id)),
         "all pixels tied": (tied, tied_id, 700),
         "predictions saturated": (saturated, train_id, 1500),
-        "as many labelled as kept": (sure, train_id, labelled),
-        "fewer labelled than kept": (sure, train_id, labelled + 7),
+        "as many labeled as kept": (sure, train_id, labeled),
+        "fewer labeled than kept": (sure, train_id, labeled + 7),
         "every pixel ignored": (sure, np.full_like(train_id, IGNORE), 1000),
         "one image ignored": (sure, np.stack([train_id[0], np.full_like(train_id[1], IGNORE)]), 1000),
         "probability one half": (even, np.zeros((1, 16, 16), np.int64), 100),

@@ -105,7 +105,7 @@ class Recorder:
 
 
 def picture(height: int, width: int, seed: int):
-    """A smooth colourful image and a blocky label."""
+    """A smooth colorful image and a blocky label."""
     generator = np.random.RandomState(seed)
     noise = generator.randint(0, 256, (height, width, 3)).astype(np.uint8)
     image = cv2.GaussianBlur(noise, (0, 0), 1.2).astype(np.float64)

@@ -2,7 +2,7 @@
 
 The arrays were made by make_arrays.py, which runs PaddleSeg itself, with OpenCV 4.14. Older versions of OpenCV round a
 resized value another way here and there (one of 300,000 in 4.11), for PaddleSeg as for us; with those a value in a
-thousand may differ by one grey level.
+thousand may differ by one gray level.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _cases(stored: Dict[str, np.ndarray]) -> Iterator[Tuple[int, transforms.Tran
 def _equal(image: np.ndarray, expected: np.ndarray) -> bool:
     if tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 14):
         return np.array_equal(image, expected)
-    # Mean and deviation are 0.5, so a grey level is 2/255.
+    # Mean and deviation are 0.5, so a gray level is 2/255.
     difference = np.abs(image - expected)
     return bool(difference.max() <= 2 / 255 + 1e-6 and (difference > 0).mean() <= 1e-3)
 
