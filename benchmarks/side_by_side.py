@@ -57,7 +57,6 @@ def loading(folder: Path, rounds: int) -> Dict[str, float]:
     from stdc import recipe
     from stdc.data.dataset import Entry, TrainDataset
     from stdc.data.synthetic.writer import Frame, write_frame
-    from stdc.data.transforms import TransformSettings
 
     section = {"seed": 0, "height": FULL[0], "width": FULL[1], "train": 2, "val": 2, "test": 0}
     paths = sorted(write_frame(Frame("train", 0, 2), section, folder))
@@ -67,7 +66,7 @@ def loading(folder: Path, rounds: int) -> Dict[str, float]:
     resolved = recipe.resolve(
         {"preset": "paddleseg", "iterations": 1, "global_batch": 1, "crop_height": CROP[0], "crop_width": CROP[1]}
     )
-    dataset = TrainDataset([Entry("a_000000_000000", image, label)], TransformSettings.from_recipe(resolved), 0)
+    dataset = TrainDataset([Entry("a_000000_000000", image, label)], resolved.augmentation, 0)
     chain = peer.Compose(
         [
             peer.ResizeStepScaling(0.5, 2.0, 0.25),
@@ -110,8 +109,10 @@ def step(rounds: int) -> Dict[str, float]:
     import paddle
     import peer
 
-    from stdc.nn.losses import LossSettings, segmentation_loss
+    from stdc.nn.losses import segmentation_loss
     from stdc.nn.segmentor import build_segmentor
+    from stdc.presets import PRESETS
+    from stdc.recipe import Losses, part_of
 
     height, width = CROP[0] // 2, CROP[1] // 2
     generator = np.random.RandomState(0)
@@ -122,7 +123,7 @@ def step(rounds: int) -> Dict[str, float]:
     theirs.train()
 
     def our_step() -> None:
-        segmentation_loss(ours(images), truth, LossSettings())[0].backward()
+        segmentation_loss(ours(images), truth, part_of(Losses, PRESETS["paddleseg"]))[0].backward()
         ours.clear_gradients()
 
     def their_step() -> None:

@@ -1,12 +1,8 @@
-"""The training recipe: presets, overrides, and what follows from the global batch.
+"""The training recipe in parts: one frozen dataclass for each room that uses it, built and checked once.
 
-Two presets, compared side by side by `recipe_diff`:
-
-* ``paddleseg``: PaddleSeg 2.7, ``configs/stdcseg/stdc1_seg_cityscapes_1024x512_80k.yml``; the published 0.7466 on
-  BI-V100 cards belongs to it.
-* ``authors``: the paper's code, github.com/MichaelFan01/STDC-Seg, ``train.py`` and ``cityscapes.py``.
-
-The configuration states science only. Keys left null take the preset's value, so a preset is chosen by one key.
+The configuration is flat: every key of the sections `train` and `model` is a field of exactly one part. A key left null
+takes the preset's value (`stdc/presets.py`), so that one key chooses a published recipe. The bounds stand beside the
+fields; the schema states the same ones for people, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -14,268 +10,405 @@ from __future__ import annotations
 import dataclasses
 import math
 import reprlib
-from typing import Any, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, ClassVar, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 from stdc.errors import InputError
+from stdc.presets import PRESETS
 
 Triple = Tuple[float, float, float]
 
 #: `ohem_min_kept` of the authors' code: one sixteenth of the pixels of a device's batch.
 PIXELS_16TH = "pixels/16"
 
+#: More scales than this are no choice of scales, and their list would only fill the memory.
+_MOST_SCALES = 1000
+
+
+def _number(
+    least: Optional[float] = None,
+    most: Optional[float] = None,
+    *,
+    above: Optional[float] = None,
+    below: Optional[float] = None,
+    whole: bool = False,
+    word: str = "",
+    default: Any = dataclasses.MISSING,
+) -> Any:
+    """A field that holds one number: bounds that belong to the range, bounds that do not, and a word allowed too."""
+    bounds = {"minimum": least, "maximum": most, "exclusiveMinimum": above, "exclusiveMaximum": below}
+    return dataclasses.field(default=default, metadata={"kind": "number", "whole": whole, "word": word, **bounds})
+
+
+def _word(*known: str) -> Any:
+    """A field that holds one of some words."""
+    return dataclasses.field(metadata={"kind": "word", "known": known})
+
+
+def _flag(default: Any = dataclasses.MISSING) -> Any:
+    """A field that holds true or false."""
+    return dataclasses.field(default=default, metadata={"kind": "flag"})
+
+
+def _channels(*, above: Optional[float] = None) -> Any:
+    """A field that holds three numbers up to 1, of red, green and blue."""
+    bounds = {"minimum": 0.0 if above is None else None, "maximum": 1.0, "exclusiveMinimum": above}
+    return dataclasses.field(metadata={"kind": "channels", "whole": False, "exclusiveMaximum": None, **bounds})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """Base of the parts: every value is in the range of its field, or the part does not come to be.
+
+    Raises:
+        InputError: names the key of the first value that is not.
+    """
+
+    section: ClassVar[str] = "train"
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.metadata["kind"] == "channels" and isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, field.name, value)
+            expected = _unmet(value, field.metadata)
+            if expected:
+                raise InputError(f"{self.section}.{field.name}: {reprlib.repr(value)}; {expected} is expected")
+        problem = self.contradiction()
+        if problem:
+            raise InputError(f"{self.section}.{problem}")
+
+    def contradiction(self) -> Optional[str]:
+        """What is wrong with two values together, beginning with the key to change; None where nothing is."""
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Network(_Part):
+    """The network (section `model`), for `stdc.nn.segmentor.build_segmentor`.
+
+    Attributes:
+        backbone: "stdc1" (STDC813) or "stdc2" (STDC1446).
+        pool_counts_padding: average pooling at image borders divides by the whole window, as torch does by default and
+            so the authors' code; PaddleSeg divides by the pixels that are there.
+    """
+
+    section: ClassVar[str] = "model"
+    backbone: str = _word("stdc1", "stdc2")
+    pool_counts_padding: bool = _flag(default=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule(_Part):
+    """The steps of the training: how many, of how many images, and at which rate (warm-up, then polynomial decay).
+
+    Attributes:
+        iterations: optimizer steps of the whole training.
+        global_batch: images per step over all devices.
+        base_lr: learning rate after the warm-up, per step.
+        end_lr: learning rate that the decay ends at.
+        poly_power: exponent of the decay (Chen et al., DeepLab).
+        warmup_iterations: steps of the exponential warm-up; 0 for none (the authors' ``optimizer_loss.py``: 1000).
+        warmup_start_lr: learning rate of the first step of the warm-up.
+    """
+
+    iterations: int = _number(1, 10_000_000, whole=True)
+    global_batch: int = _number(1, 65536, whole=True)
+    base_lr: float = _number(above=0, most=100)
+    end_lr: float = _number(0, 100)
+    poly_power: float = _number(above=0, most=10)
+    warmup_iterations: int = _number(0, 10_000_000, whole=True)
+    warmup_start_lr: float = _number(0, 100)
+
+    def contradiction(self) -> Optional[str]:
+        if self.end_lr > self.base_lr:
+            return f"end_lr: {self.end_lr} is above train.base_lr {self.base_lr}"
+        if self.warmup_iterations and self.warmup_iterations >= self.iterations:
+            return (
+                f"warmup_iterations: {self.warmup_iterations} of {self.iterations} iterations; "
+                "the warm-up must end before the training does"
+            )
+        if self.warmup_iterations and not self.warmup_start_lr:
+            return (
+                f"warmup_start_lr: 0, but train.warmup_iterations is {self.warmup_iterations}; the warm-up multiplies "
+                "the rate at each step, so it must start above 0 (the authors' value is 1e-5)"
+            )
+        return None
+
+    def per_device_batch(self, devices: int) -> int:
+        """Images that one device sees per step.
+
+        Raises:
+            InputError: the global batch cannot be divided over the devices.
+        """
+        if devices < 1:
+            raise InputError(f"devices: {devices}; at least 1 is needed")
+        if self.global_batch % devices:
+            raise InputError(
+                f"train.global_batch: {self.global_batch} images cannot be divided over {devices} devices; "
+                f"take a multiple of {devices}, or another number of devices"
+            )
+        return self.global_batch // devices
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer(_Part):
+    """SGD with momentum, for `stdc.training.optimizer`; its rate comes from the schedule.
+
+    Attributes:
+        momentum: share of the last update that the next one keeps.
+        weight_decay: factor of the L2 penalty.
+        weight_decay_on_norm_and_bias: whether batch-norm parameters and biases are penalized too.
+        head_lr_factor: learning rate of the fusion and the heads over that of the rest (the authors' train.py: 10).
+    """
+
+    momentum: float = _number(0, below=1)
+    weight_decay: float = _number(0, 1)
+    weight_decay_on_norm_and_bias: bool = _flag()
+    head_lr_factor: float = _number(above=0, most=1000)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation(_Part):
+    """How a training crop is made, for `stdc.data.transforms`, and how images are normalized, in evaluation too.
+
+    Attributes:
+        crop_height, crop_width: size of the result, pixels.
+        pipeline: order and means of the steps: "paddleseg" or "authors", see `stdc.data.transforms`.
+        scale_min, scale_max: range of the random scale, as a factor of the image's own size.
+        scale_step: distance of the scales drawn from, a factor; 0 draws from the whole range.
+        small_image: what happens to a scaled image smaller than the crop: "pad" adds to the right and below, "upscale"
+            enlarges it until it covers the crop.
+        pad_value: gray level of the padding, 0 to 255; the label is padded with void.
+        flip_probability: share of the images that are mirrored left to right, 0 to 1.
+        distort: "paddleseg": each of brightness, contrast, saturation and hue for half of the images, in random order;
+            "authors": brightness, contrast, saturation, always, in this order; "none": no change of color.
+        brightness, contrast, saturation: largest change of the factor 1, so 0.4 draws from 0.6 to 1.4.
+        hue: largest turn of the hue, in 1/256 of a full turn; for "paddleseg" only.
+        mean, std: normalization of red, green and blue on the scale 0 to 1.
+    """
+
+    crop_height: int = _number(1, 8192, whole=True)
+    crop_width: int = _number(1, 8192, whole=True)
+    pipeline: str = _word("paddleseg", "authors")
+    scale_min: float = _number(above=0, most=8)
+    scale_max: float = _number(above=0, most=8)
+    scale_step: float = _number(0, 8)
+    small_image: str = _word("pad", "upscale")
+    pad_value: float = _number(0, 255)
+    flip_probability: float = _number(0, 1)
+    distort: str = _word("paddleseg", "authors", "none")
+    brightness: float = _number(0, below=1)
+    contrast: float = _number(0, below=1)
+    saturation: float = _number(0, below=1)
+    hue: float = _number(0, 128)
+    mean: Triple = _channels()  # noqa: RUF009 (a field, as the others are)
+    std: Triple = _channels(above=0)  # noqa: RUF009
+
+    def contradiction(self) -> Optional[str]:
+        if self.scale_min > self.scale_max:
+            return f"scale_min: {self.scale_min} is above train.scale_max {self.scale_max}"
+        if self.scale_step and (self.scale_max - self.scale_min) / self.scale_step > _MOST_SCALES:
+            return (
+                f"scale_step: {self.scale_step} gives more than {_MOST_SCALES} scales from {self.scale_min} to "
+                f"{self.scale_max}; 0 draws from the whole range"
+            )
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Losses(_Part):
+    """The losses of a training step, for `stdc.nn.losses`.
+
+    Attributes:
+        ohem_rule: which pixels online hard example mining keeps, and what it divides by: "paddleseg" or "authors".
+        ohem_threshold: a pixel is hard when the probability of its true class is below this.
+        ohem_min_kept: pixels of a device's batch that are kept at least, or "pixels/16", a sixteenth of the batch.
+        detail_weight: factor of the detail loss.
+    """
+
+    ohem_rule: str = _word("paddleseg", "authors")
+    ohem_threshold: float = _number(above=0, most=1)
+    ohem_min_kept: Union[int, str] = _number(1, whole=True, word=PIXELS_16TH)
+    detail_weight: float = _number(0, 100)
+
+    def min_kept(self, pixels: int) -> int:
+        """Pixels that mining keeps at least, of a device's batch of `pixels`."""
+        return max(pixels // 16, 1) if isinstance(self.ohem_min_kept, str) else self.ohem_min_kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernels(_Part):
+    """Which kernels a device computes with, for `stdc.machine.devices`.
+
+    Attributes:
+        cudnn_exhaustive_search: take the fastest kernel by trying them; results then vary from run to run.
+        cudnn_batchnorm_spatial_persistent: faster batch norm on NVIDIA.
+        deterministic: kernels that give equal bits in equal runs, where the device has them.
+    """
+
+    cudnn_exhaustive_search: bool = _flag(default=False)
+    cudnn_batchnorm_spatial_persistent: bool = _flag(default=False)
+    deterministic: bool = _flag(default=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop(_Part):
+    """What the loop does beside training, for `stdc.training`; none of it changes the final weights.
+
+    Attributes:
+        save_interval: optimizer steps between checkpoints.
+        keep_checkpoint_max: newest checkpoints kept.
+        evaluate: whether the validation images are evaluated during training, which chooses the best weights.
+        eval_interval: optimizer steps between these evaluations; the last step is always evaluated.
+        log_interval: optimizer steps between lines of progress.
+        visualdl: whether VisualDL records are written.
+        prediction_images: validation images whose prediction is recorded at each evaluation.
+    """
+
+    save_interval: int = _number(1, 10_000_000, whole=True, default=500)
+    keep_checkpoint_max: int = _number(1, 1000, whole=True, default=3)
+    evaluate: bool = _flag(default=True)
+    eval_interval: int = _number(1, 10_000_000, whole=True, default=500)
+    log_interval: int = _number(1, 1_000_000, whole=True, default=10)
+    visualdl: bool = _flag(default=True)
+    prediction_images: int = _number(0, 64, whole=True, default=4)
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainRecipe:
     """Everything in the `train` section that changes the trained weights, after the preset has been filled in.
 
-    Units: iterations are optimizer steps; sizes are pixels; rates are per step; probabilities are fractions.
+    Attributes:
+        preset: "paddleseg" or "authors".
     """
 
     preset: str
-    iterations: int
-    global_batch: int
-    crop_height: int
-    crop_width: int
-    # optimizer: SGD with momentum
-    base_lr: float
-    momentum: float
-    weight_decay: float
-    weight_decay_on_norm_and_bias: bool
-    head_lr_factor: float
-    # schedule: warm-up, then polynomial decay
-    poly_power: float
-    end_lr: float
-    warmup_iterations: int
-    warmup_start_lr: float
-    # data augmentation
-    pipeline: str
-    scale_min: float
-    scale_max: float
-    scale_step: float
-    small_image: str
-    pad_value: float
-    flip_probability: float
-    distort: str
-    brightness: float
-    contrast: float
-    saturation: float
-    hue: float
-    mean: Triple
-    std: Triple
-    # losses
-    ohem_threshold: float
-    ohem_min_kept: Union[int, str]
-    detail_weight: float
-    # kernels
-    cudnn_exhaustive_search: bool
-    cudnn_batchnorm_spatial_persistent: bool
-    deterministic: bool
+    schedule: Schedule
+    optimizer: Optimizer
+    augmentation: Augmentation
+    losses: Losses
+    kernels: Kernels
+
+    def parts(self) -> Iterator[_Part]:
+        """All parts, in the order of the fields."""
+        return (getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "preset")
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Plain values by the names of the configuration, for JSON and hashes."""
+        flat: Dict[str, Any] = {"preset": self.preset}
+        for part in self.parts():
+            flat.update(dataclasses.asdict(part))
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in flat.items()}
 
 
-_IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
-_IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
-
-#: Values a preset governs. Sources: the two configurations named in the module's docstring.
-PRESETS: Dict[str, Dict[str, Any]] = {
-    "paddleseg": {
-        "base_lr": 0.01,
-        "momentum": 0.9,
-        "weight_decay": 4e-5,
-        "weight_decay_on_norm_and_bias": True,
-        "head_lr_factor": 1.0,
-        "poly_power": 0.9,
-        "end_lr": 0.0,
-        "warmup_iterations": 0,
-        "warmup_start_lr": 0.0,
-        "pipeline": "paddleseg",
-        "scale_min": 0.5,
-        "scale_max": 2.0,
-        "scale_step": 0.25,
-        "small_image": "pad",
-        "pad_value": 127.5,
-        "flip_probability": 0.5,
-        "distort": "paddleseg",
-        "brightness": 0.4,
-        "contrast": 0.4,
-        "saturation": 0.4,
-        # The configuration does not name the hue, so RandomDistort's own default acts: 18/256 of a turn, half the time.
-        "hue": 18.0,
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.5, 0.5, 0.5),
-        "ohem_threshold": 0.7,
-        "ohem_min_kept": 10000,
-        "detail_weight": 1.0,
-    },
-    "authors": {
-        "base_lr": 0.01,
-        "momentum": 0.9,
-        "weight_decay": 5e-4,
-        "weight_decay_on_norm_and_bias": False,
-        "head_lr_factor": 10.0,
-        "poly_power": 0.9,
-        "end_lr": 0.0,
-        "warmup_iterations": 1000,
-        "warmup_start_lr": 1e-5,
-        "pipeline": "authors",
-        "scale_min": 0.125,
-        "scale_max": 1.5,
-        "scale_step": 0.125,
-        "small_image": "upscale",
-        "pad_value": 0.0,
-        "flip_probability": 0.5,
-        "distort": "authors",
-        "brightness": 0.5,
-        "contrast": 0.5,
-        "saturation": 0.5,
-        "hue": 0.0,
-        "mean": _IMAGENET_MEAN,
-        "std": _IMAGENET_STD,
-        "ohem_threshold": 0.7,
-        "ohem_min_kept": PIXELS_16TH,
-        "detail_weight": 1.0,
-    },
+#: The parts of `TrainRecipe` by the names of its fields.
+PARTS: Dict[str, Type[_Part]] = {
+    "schedule": Schedule,
+    "optimizer": Optimizer,
+    "augmentation": Augmentation,
+    "losses": Losses,
+    "kernels": Kernels,
 }
 
-#: Keys of the `train` section that the recipe takes as they are.
-_PLAIN_KEYS = ("iterations", "global_batch", "crop_height", "crop_width")
-_FLAG_KEYS = ("cudnn_exhaustive_search", "cudnn_batchnorm_spatial_persistent", "deterministic")
+_AnyPart = TypeVar("_AnyPart", bound=_Part)
 
 
 def resolve(train: Mapping[str, Any]) -> TrainRecipe:
     """The effective recipe of a `train` section: the preset's values, overridden by those given.
 
     Raises:
-        InputError: unknown preset, a missing key, or values that contradict each other.
+        InputError: unknown preset, a missing key, a value out of its range, or values that contradict each other.
     """
     preset = _preset(train)
-    values: Dict[str, Any] = dict(PRESETS[preset], preset=preset)
-    for key in PRESETS[preset]:
-        if train.get(key) is not None:
-            values[key] = train[key]
-    for key in _PLAIN_KEYS:
-        if train.get(key) is None:
-            raise InputError(f"train.{key}: missing")
-        values[key] = train[key]
-    for key in _FLAG_KEYS:
-        values[key] = bool(train.get(key, False))
-    for key in ("mean", "std"):
-        values[key] = _triple(key, values[key])
-    recipe = TrainRecipe(**values)
-    _check(recipe)
-    return recipe
+    values = {**PRESETS[preset], **{key: value for key, value in train.items() if value is not None}}
+    return TrainRecipe(preset, **{name: part_of(part, values) for name, part in PARTS.items()})  # type: ignore[arg-type]
+
+
+def part_of(part: Type[_AnyPart], section: Mapping[str, Any]) -> _AnyPart:
+    """One part from a section of the configuration; keys of other parts are left alone.
+
+    Raises:
+        InputError: a key is missing, or see `resolve`.
+    """
+    if not isinstance(section, Mapping):
+        raise InputError(f"{part.section}: {reprlib.repr(section)}; a section with keys is expected")
+    values = {}
+    for field in dataclasses.fields(part):
+        value = section.get(field.name)
+        if value is not None:
+            values[field.name] = value
+        elif field.default is dataclasses.MISSING:
+            raise InputError(f"{part.section}.{field.name}: missing")
+    return part(**values)
+
+
+def normalization(train: Mapping[str, Any]) -> Tuple[Triple, Triple]:
+    """(mean, std) of the RGB channels on the 0..1 scale that the weights were trained with.
+
+    Raises:
+        InputError: see `resolve`.
+    """
+    crop = {"crop_height": 1, "crop_width": 1}
+    # The crop plays no part here, and a section that only names its preset is enough.
+    values = {**crop, **PRESETS[_preset(train)], **{key: value for key, value in train.items() if value is not None}}
+    augmentation = part_of(Augmentation, values)
+    return augmentation.mean, augmentation.std
 
 
 def _preset(train: Mapping[str, Any]) -> str:
+    if not isinstance(train, Mapping):
+        raise InputError(f"train: {reprlib.repr(train)}; a section with keys is expected")
     preset = train.get("preset")
     if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"train.preset: {reprlib.repr(preset)} is not one of {', '.join(sorted(PRESETS))}")
     return preset
 
 
-def normalization(train: Mapping[str, Any]) -> Tuple[Triple, Triple]:
-    """(mean, std) of the RGB channels on the 0..1 scale that the weights were trained with."""
-    preset = _preset(train)
-    mean, std = (train.get(key) or PRESETS[preset][key] for key in ("mean", "std"))
-    return _triple("mean", mean), _triple("std", std)
+# ---- one value against its field
 
 
-def per_device_batch(recipe: TrainRecipe, devices: int) -> int:
-    """Images a device sees a step.
-
-    Raises:
-        InputError: the global batch cannot be divided over the devices.
-    """
-    if devices < 1:
-        raise InputError(f"devices: {devices}; at least 1 is needed")
-    if recipe.global_batch % devices:
-        raise InputError(
-            f"train.global_batch: {recipe.global_batch} images cannot be divided over {devices} devices; "
-            f"take a multiple of {devices}, or another number of devices"
-        )
-    return recipe.global_batch // devices
-
-
-def min_kept(recipe: TrainRecipe, device_batch: int) -> int:
-    """Pixels that the OHEM loss keeps at least, for one device's batch."""
-    if recipe.ohem_min_kept == PIXELS_16TH:
-        return device_batch * recipe.crop_height * recipe.crop_width // 16
-    return int(recipe.ohem_min_kept)
+def _unmet(value: Any, metadata: Mapping[str, Any]) -> Optional[str]:
+    """What a field expects and `value` is not; None where it is."""
+    if metadata["kind"] == "flag":
+        return None if isinstance(value, bool) else "true or false"
+    if metadata["kind"] == "word":
+        known: Sequence[str] = metadata["known"]
+        return None if isinstance(value, str) and value in known else f"one of {', '.join(known)}"
+    if metadata["kind"] == "channels":
+        good = isinstance(value, tuple) and len(value) == 3 and all(_is_within(one, metadata) for one in value)
+        return None if good else f"three numbers {_range(metadata)}, of red, green and blue,"
+    word = metadata["word"]
+    if _is_within(value, metadata) or (word and value == word):
+        return None
+    kind = "a whole number" if metadata["whole"] else "a number"
+    return f"{kind} {_range(metadata)}{f' or {word!r}' if word else ''}"
 
 
-def network(model: Mapping[str, Any]) -> Dict[str, Any]:
-    """Arguments of `stdc.nn.segmentor.build_segmentor` for a `model` section."""
-    return {
-        "backbone": model["backbone"],
-        "pool_counts_padding": bool(model.get("pool_counts_padding", False)),
-    }
-
-
-def samples_seen(recipe: TrainRecipe) -> int:
-    """Training crops drawn over the whole run."""
-    return recipe.iterations * recipe.global_batch
-
-
-def as_dict(recipe: TrainRecipe) -> Dict[str, Any]:
-    """Plain values, for JSON and hashes."""
-    values = dataclasses.asdict(recipe)
-    values["mean"], values["std"] = list(recipe.mean), list(recipe.std)
-    return values
-
-
-def _triple(key: str, value: Any) -> Triple:
-    try:
-        first, second, third = (float(part) for part in value)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(
-            f"train.{key}: {reprlib.repr(value)}; three numbers are expected, one a channel (red, green, blue)"
-        ) from None
-    return first, second, third
-
-
-def _wrong_type(recipe: TrainRecipe) -> Optional[str]:
-    """The schema has checked a recipe that came through Snakemake; a stage's file may be anyone's."""
-    for field in dataclasses.fields(recipe):
-        value = getattr(recipe, field.name)
-        if field.type == "int":
-            least = 1 if field.name in _PLAIN_KEYS else 0
-            good, expected = type(value) is int and least <= value < _LARGEST, f"a whole number from {least}"
-        elif field.type in ("float", "Triple"):
-            numbers = value if field.type == "Triple" else (value,)
-            good = all(type(one) in (int, float) and math.isfinite(one) for one in numbers)
-            expected = "a finite number"
-        elif field.type == "Union[int, str]":
-            good = isinstance(value, str) or (type(value) is int and 0 <= value < _LARGEST)
-            expected = "a number of pixels"
-        else:
-            good, expected = isinstance(value, bool if field.type == "bool" else str), "a word"
-        if not good:
-            return f"train.{field.name}: {reprlib.repr(value)}; {expected} is expected"
-    return None
-
-
-#: Of whole numbers: what arrays can count.
+#: Whole numbers beyond this do not fit into the 64 bits that arrays count with.
 _LARGEST = 1 << 62
 
 
-def _problem(recipe: TrainRecipe) -> Optional[str]:
-    if recipe.scale_min > recipe.scale_max:
-        return f"train.scale_min: {recipe.scale_min} is above train.scale_max {recipe.scale_max}"
-    if recipe.warmup_iterations >= recipe.iterations and recipe.warmup_iterations > 0:
-        return (
-            f"train.warmup_iterations: {recipe.warmup_iterations} of {recipe.iterations} iterations; "
-            "the warm-up must end before the training does"
-        )
-    if min(recipe.std) <= 0:
-        return f"train.std: {list(recipe.std)}; every value must be positive"
-    if isinstance(recipe.ohem_min_kept, str) and recipe.ohem_min_kept != PIXELS_16TH:
-        given = reprlib.repr(recipe.ohem_min_kept)
-        return f"train.ohem_min_kept: {given}; a number of pixels or {PIXELS_16TH!r} is expected"
-    if recipe.end_lr > recipe.base_lr:
-        return f"train.end_lr: {recipe.end_lr} is above train.base_lr {recipe.base_lr}"
-    return None
+def _is_within(value: Any, metadata: Mapping[str, Any]) -> bool:
+    # A boolean is an int to Python, and would be taken for 0 or 1.
+    if type(value) is not int and (metadata["whole"] or type(value) is not float or not math.isfinite(value)):
+        return False
+    if abs(value) > _LARGEST:
+        return False
+    least, most = metadata["minimum"], metadata["maximum"]
+    above, below = metadata["exclusiveMinimum"], metadata["exclusiveMaximum"]
+    return (
+        (least is None or value >= least)
+        and (most is None or value <= most)
+        and (above is None or value > above)
+        and (below is None or value < below)
+    )
 
 
-def _check(recipe: TrainRecipe) -> None:
-    problem = _wrong_type(recipe) or _problem(recipe)
-    if problem:
-        raise InputError(problem)
+def _range(metadata: Mapping[str, Any]) -> str:
+    least, most = metadata["minimum"], metadata["maximum"]
+    above, below = metadata["exclusiveMinimum"], metadata["exclusiveMaximum"]
+    lower = f"above {above:g}" if above is not None else f"from {least:g}"
+    if below is not None:
+        return f"{lower} to below {below:g}"
+    return lower if most is None else f"{lower} to {most:g}"

@@ -14,6 +14,7 @@ import numpy as np
 from stdc.data import transforms
 from stdc.data.labels import IGNORE, NUM_CLASSES
 from stdc.errors import InputError
+from stdc.recipe import Augmentation
 
 
 class Entry(NamedTuple):
@@ -35,13 +36,13 @@ class TrainDataset:
 
     Args:
         entries: frames, in the order of the list file.
-        settings: how crops are made.
+        augmentation: how crops are made.
         seed: of the run.
     """
 
-    def __init__(self, entries: Sequence[Any], settings: transforms.TransformSettings, seed: int) -> None:
+    def __init__(self, entries: Sequence[Any], augmentation: Augmentation, seed: int) -> None:
         self.entries = list(entries)
-        self.settings = settings
+        self.augmentation = augmentation
         self.seed = seed
 
     def __len__(self) -> int:
@@ -62,12 +63,8 @@ class TrainDataset:
         image = read_image(entry.image)
         label = read_label(entry.label, image.shape[:2])
         height, width = label.shape
-        try:
-            transforms.check_crop(self.settings, height, width)
-        except InputError as error:
-            raise InputError(f"{error} ({entry.image})") from None
-        draws = transforms.draw(self.settings, height, width, sample_generator(self.seed, epoch, index))
-        crop, truth = transforms.apply(image, label, draws, self.settings)
+        draws = transforms.draw(self.augmentation, height, width, sample_generator(self.seed, epoch, index))
+        crop, truth = transforms.apply(image, label, draws, self.augmentation)
         check_train_ids(truth, entry.label)
         return crop, truth, key
 

@@ -14,9 +14,8 @@ rounds positions far from the origin to float32: there, single values of a windo
 
 from __future__ import annotations
 
-import dataclasses
 from fractions import Fraction
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -24,12 +23,7 @@ from PIL import Image, ImageEnhance
 
 from stdc.data.labels import IGNORE
 from stdc.errors import InputError
-
-Triple = Tuple[float, float, float]
-
-PIPELINES = ("paddleseg", "authors")
-SMALL_IMAGE = ("pad", "upscale")
-DISTORT = ("paddleseg", "authors", "none")
+from stdc.recipe import Augmentation
 
 #: PaddleSeg's RandomDistort applies each kind of change to every second image.
 _PADDLESEG_DISTORT_PROBABILITY = 0.5
@@ -40,77 +34,6 @@ _LONGEST_PERIOD = 64
 
 #: Periods added around a window, so that the border of the window stays outside the crop for every filter.
 _MARGIN_PERIODS = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class TransformSettings:
-    """How a training crop is made. Values of the presets: `stdc/recipe.py`.
-
-    Attributes:
-        crop_height, crop_width: size of the result, pixels.
-        scale_min, scale_max: range of the random scale, as a factor of the image's own size.
-        scale_step: distance of the scales drawn from, a factor; 0 draws from the whole range.
-        small_image: what happens to a scaled image smaller than the crop: "pad" adds to the right and below, "upscale"
-            enlarges it until it covers the crop.
-        pad_value: gray level of the padding, 0 to 255; the label is padded with void.
-        flip_probability: share of the images that are mirrored left to right, 0 to 1.
-        distort: "paddleseg": each of brightness, contrast, saturation and hue for half of the images, in random order;
-            "authors": brightness, contrast, saturation, always, in this order; "none": no change of color.
-        brightness, contrast, saturation: largest change of the factor 1, so 0.4 draws from 0.6 to 1.4.
-        hue: largest turn of the hue, in 1/256 of a full turn; for "paddleseg" only.
-        mean, std: normalization of red, green and blue on the scale 0 to 1.
-        pipeline: order and means of the steps, see the module: "paddleseg" or "authors".
-
-    Raises:
-        InputError: a value is out of its range; names the key.
-    """
-
-    crop_height: int
-    crop_width: int
-    scale_min: float
-    scale_max: float
-    scale_step: float
-    small_image: str
-    pad_value: float
-    flip_probability: float
-    distort: str
-    brightness: float
-    contrast: float
-    saturation: float
-    mean: Triple
-    std: Triple
-    hue: float = 0.0
-    pipeline: str = "paddleseg"
-
-    def __post_init__(self) -> None:
-        for key, known in (("small_image", SMALL_IMAGE), ("distort", DISTORT), ("pipeline", PIPELINES)):
-            value = getattr(self, key)
-            if value not in known:
-                raise InputError(f"train.{key}: {value!r} is not one of {', '.join(known)}")
-        # Each test is false for NaN as well.
-        ranges = (
-            ("crop_height", self.crop_height >= 1, "at least 1 pixel"),
-            ("crop_width", self.crop_width >= 1, "at least 1 pixel"),
-            ("scale_min", self.scale_min > 0, "a positive factor"),
-            ("scale_max", self.scale_max >= self.scale_min, f"not below train.scale_min {self.scale_min}"),
-            ("scale_step", self.scale_step >= 0, "0 or a positive factor"),
-            ("pad_value", 0 <= self.pad_value <= 255, "0 to 255"),
-            ("flip_probability", 0 <= self.flip_probability <= 1, "0 to 1"),
-            ("brightness", self.brightness >= 0, "0 or more"),
-            ("contrast", self.contrast >= 0, "0 or more"),
-            ("saturation", self.saturation >= 0, "0 or more"),
-            ("hue", 0 <= self.hue <= 128, "0 to 128"),
-            ("mean", len(self.mean) == 3, "three numbers"),
-            ("std", len(self.std) == 3 and all(value > 0 for value in self.std), "three positive numbers"),
-        )
-        for key, good, expected in ranges:
-            if not good:
-                raise InputError(f"train.{key}: {getattr(self, key)!r}; expected {expected}")
-
-    @classmethod
-    def from_recipe(cls, recipe: Any) -> TransformSettings:
-        """Take the fields above from an object that has them, such as `stdc.recipe.TrainRecipe`."""
-        return cls(**{field.name: getattr(recipe, field.name) for field in dataclasses.fields(cls)})
 
 
 class Draws(NamedTuple):
@@ -131,61 +54,64 @@ class Draws(NamedTuple):
     distort: Tuple[Tuple[str, float], ...]
 
 
-def scale_choices(settings: TransformSettings) -> List[float]:
+def scale_choices(augmentation: Augmentation) -> List[float]:
     """The scales that are drawn from; empty where the whole range is."""
-    if settings.scale_min == settings.scale_max:
-        return [settings.scale_min]
-    if settings.scale_step == 0:
+    if augmentation.scale_min == augmentation.scale_max:
+        return [augmentation.scale_min]
+    if augmentation.scale_step == 0:
         return []
     # As PaddleSeg's ResizeStepScaling: both ends always belong to it.
-    count = int((settings.scale_max - settings.scale_min) / settings.scale_step + 1)
-    return [float(scale) for scale in np.linspace(settings.scale_min, settings.scale_max, count)]
+    count = int((augmentation.scale_max - augmentation.scale_min) / augmentation.scale_step + 1)
+    return [float(scale) for scale in np.linspace(augmentation.scale_min, augmentation.scale_max, count)]
 
 
-def draw(settings: TransformSettings, height: int, width: int, generator: np.random.RandomState) -> Draws:
+def draw(augmentation: Augmentation, height: int, width: int, generator: np.random.RandomState) -> Draws:
     """Draw one crop of an image of (height, width).
 
     Only `generator.random_sample()` is called: its stream of numbers is the same in every NumPy.
     """
     uniform = generator.random_sample
-    choices = scale_choices(settings)
+    choices = scale_choices(augmentation)
     if choices:
         scale = choices[int(uniform() * len(choices))]
     else:
-        scale = settings.scale_min + uniform() * (settings.scale_max - settings.scale_min)
-    height, width = _canvas_size(settings, *scaled_size(settings, height, width, scale))
-    top = int(uniform() * (height - settings.crop_height + 1))
-    left = int(uniform() * (width - settings.crop_width + 1))
-    flip = uniform() < settings.flip_probability
-    return Draws(scale, top, left, flip, _draw_distort(settings, generator))
+        scale = augmentation.scale_min + uniform() * (augmentation.scale_max - augmentation.scale_min)
+    height, width = _canvas_size(augmentation, *scaled_size(augmentation, height, width, scale))
+    top = int(uniform() * (height - augmentation.crop_height + 1))
+    left = int(uniform() * (width - augmentation.crop_width + 1))
+    flip = uniform() < augmentation.flip_probability
+    return Draws(scale, top, left, flip, _draw_distort(augmentation, generator))
 
 
-def scaled_size(settings: TransformSettings, height: int, width: int, scale: float) -> Tuple[int, int]:
+def scaled_size(augmentation: Augmentation, height: int, width: int, scale: float) -> Tuple[int, int]:
     """(height, width) of the scaled image; the two sources round differently."""
-    if settings.pipeline == "paddleseg":
+    if augmentation.pipeline == "paddleseg":
         return max(round(scale * height), 1), max(round(scale * width), 1)
     return max(int(scale * height), 1), max(int(scale * width), 1)
 
 
-def check_crop(settings: TransformSettings, height: int, width: int) -> None:
+def check_crop(augmentation: Augmentation, height: int, width: int) -> None:
     """Refuse a crop that would be padded at every scale for images of (height, width).
 
     Raises:
         InputError: names `train.crop_height` or `train.crop_width`.
     """
-    if settings.small_image != "pad":
+    if augmentation.small_image != "pad":
         return
-    largest = scaled_size(settings, height, width, settings.scale_max)
-    for key, crop, size in zip(("crop_height", "crop_width"), (settings.crop_height, settings.crop_width), largest):
+    largest = scaled_size(augmentation, height, width, augmentation.scale_max)
+    for key, crop, size in zip(
+        ("crop_height", "crop_width"), (augmentation.crop_height, augmentation.crop_width), largest
+    ):
         if crop > size:
             raise InputError(
                 f"train.{key}: {crop} pixels, but an image of {height}x{width} (height x width) reaches only {size} at "
-                f"train.scale_max {settings.scale_max}; lower train.{key} to {size} or less, or raise train.scale_max"
+                f"train.scale_max {augmentation.scale_max}; lower train.{key} to {size} or less, or raise "
+                "train.scale_max"
             )
 
 
 def apply(
-    image: np.ndarray, label: np.ndarray, draws: Draws, settings: TransformSettings
+    image: np.ndarray, label: np.ndarray, draws: Draws, augmentation: Augmentation
 ) -> Tuple[np.ndarray, np.ndarray]:
     """Make the training crop that `draws` describes.
 
@@ -195,18 +121,18 @@ def apply(
     Returns:
         The normalized image (3, crop_height, crop_width), float32, and the label (crop_height, crop_width), uint8.
     """
-    if settings.pipeline == "paddleseg":
-        image, label = _scaled_crop(image, label, draws, settings, _linear_opencv, _nearest_opencv)
+    if augmentation.pipeline == "paddleseg":
+        image, label = _scaled_crop(image, label, draws, augmentation, _linear_opencv, _nearest_opencv)
         image, label = _flip(image, label, draws)
         # PaddleSeg passes through 8 bits here, rounding down, even where no color happens to be changed.
-        if settings.distort != "none":
+        if augmentation.distort != "none":
             image = _distort(image.astype(np.uint8), draws.distort)
     else:
-        if settings.distort != "none":
+        if augmentation.distort != "none":
             image = _distort(image, draws.distort)
         image, label = _flip(image, label, draws)
-        image, label = _scaled_crop(image, label, draws, settings, _linear_pillow, _nearest_pillow)
-    return normalize(image, settings.mean, settings.std), np.ascontiguousarray(label)
+        image, label = _scaled_crop(image, label, draws, augmentation, _linear_pillow, _nearest_pillow)
+    return normalize(image, augmentation.mean, augmentation.std), np.ascontiguousarray(label)
 
 
 def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
@@ -247,16 +173,16 @@ def _scaled_crop(
     image: np.ndarray,
     label: np.ndarray,
     draws: Draws,
-    settings: TransformSettings,
+    augmentation: Augmentation,
     linear: _Resize,
     nearest: _Resize,
 ) -> Tuple[np.ndarray, np.ndarray]:
     """Scale, make large enough, crop."""
-    scaled = scaled_size(settings, image.shape[0], image.shape[1], draws.scale)
-    canvas = _canvas_size(settings, *scaled)
-    crop = (settings.crop_height, settings.crop_width)
+    scaled = scaled_size(augmentation, image.shape[0], image.shape[1], draws.scale)
+    canvas = _canvas_size(augmentation, *scaled)
+    crop = (augmentation.crop_height, augmentation.crop_width)
     corner = (draws.top, draws.left)
-    if canvas != scaled and settings.small_image == "upscale":
+    if canvas != scaled and augmentation.small_image == "upscale":
         image, label = linear(image, scaled), nearest(label, scaled)
         scaled = canvas
     image = _resized_window(image, scaled, corner, crop, linear)
@@ -264,21 +190,21 @@ def _scaled_crop(
     label = nearest(label, scaled)[rows, columns]
     below, right = crop[0] - image.shape[0], crop[1] - image.shape[1]
     if below or right:
-        gray = (settings.pad_value,) * 3
+        gray = (augmentation.pad_value,) * 3
         image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=gray)
         label = cv2.copyMakeBorder(label, 0, below, 0, right, cv2.BORDER_CONSTANT, value=IGNORE)
     return image, label
 
 
-def _canvas_size(settings: TransformSettings, height: int, width: int) -> Tuple[int, int]:
+def _canvas_size(augmentation: Augmentation, height: int, width: int) -> Tuple[int, int]:
     """(height, width) that the crop is cut from: the scaled image's, or more where the crop does not fit."""
-    if height >= settings.crop_height and width >= settings.crop_width:
+    if height >= augmentation.crop_height and width >= augmentation.crop_width:
         return height, width
-    if settings.small_image == "pad":
-        return max(height, settings.crop_height), max(width, settings.crop_width)
+    if augmentation.small_image == "pad":
+        return max(height, augmentation.crop_height), max(width, augmentation.crop_width)
     # The authors look at the shorter side only, which leaves black borders labeled as road where the image's shape is
     # not the crop's. The larger of the two factors equals theirs on Cityscapes and covers the crop everywhere.
-    factor = max(settings.crop_height / height, settings.crop_width / width)
+    factor = max(augmentation.crop_height / height, augmentation.crop_width / width)
     return int(factor * height + 1), int(factor * width + 1)
 
 
@@ -340,14 +266,14 @@ def _flip(image: np.ndarray, label: np.ndarray, draws: Draws) -> Tuple[np.ndarra
 # Color.
 
 
-def _draw_distort(settings: TransformSettings, generator: np.random.RandomState) -> Tuple[Tuple[str, float], ...]:
+def _draw_distort(augmentation: Augmentation, generator: np.random.RandomState) -> Tuple[Tuple[str, float], ...]:
     uniform = generator.random_sample
-    changes = [(kind, getattr(settings, kind)) for kind in ("brightness", "contrast", "saturation")]
-    if settings.distort == "none":
+    changes = [(kind, getattr(augmentation, kind)) for kind in ("brightness", "contrast", "saturation")]
+    if augmentation.distort == "none":
         return ()
-    if settings.distort == "authors":
+    if augmentation.distort == "authors":
         return tuple((kind, _factor(reach, uniform())) for kind, reach in changes)
-    changes.append(("hue", settings.hue))
+    changes.append(("hue", augmentation.hue))
     order = sorted(range(len(changes)), key=[uniform() for _ in changes].__getitem__)
     drawn = []
     for kind, reach in (changes[place] for place in order):

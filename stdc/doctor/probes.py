@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from stdc import files
+from stdc import files, recipe
 from stdc.doctor import checks
 from stdc.doctor.plan import Plan
 from stdc.machine import devices, ranks
+from stdc.presets import PRESETS
 
 #: Two images are enough to see that the path from file to figure works, and small ones to see it fast.
 _TRIAL_SIZE = (256, 512)
@@ -162,16 +163,16 @@ def _train_once(model: Any, plan: Plan) -> None:
     """Forward, losses, backward, update: what training holds in memory at its peak."""
     import paddle
 
-    from stdc.nn.losses import LossSettings, segmentation_loss
+    from stdc.nn.losses import segmentation_loss
 
     model.train()
     optimizer = paddle.optimizer.Momentum(0.01, 0.9, parameters=model.parameters())
     images = paddle.zeros([plan.device_batch, 3, *plan.crop])
     labels = paddle.zeros([plan.device_batch, *plan.crop], "int64")
-    settings = LossSettings()
+    losses = recipe.part_of(recipe.Losses, PRESETS["paddleseg"])
     for _ in range(2):
         # The second step has the momentum too.
-        loss, _ = segmentation_loss(model(images), labels, settings)
+        loss, _ = segmentation_loss(model(images), labels, losses)
         loss.backward()
         optimizer.step()
         optimizer.clear_grad()

@@ -82,7 +82,8 @@ def load_network(section: Mapping[str, Any], path: files.PathLike) -> paddle.nn.
     Raises:
         InputError: the file is unreadable, or a parameter is missing, unknown or of another shape.
     """
-    model = build_segmentor(**recipe.network(section))
+    network = recipe.part_of(recipe.Network, section)
+    model = build_segmentor(network.backbone, pool_counts_padding=network.pool_counts_padding)
     load_segmentor(model, array_files.read(path), str(path))
     model.eval()
     return model

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping
 
 from stdc.errors import InputError
+from stdc.recipe import Kernels
 
 KINDS = ("cpu", "gpu", "iluvatar_gpu")
 
@@ -54,15 +55,15 @@ def prepare(device: str, threads: int, flags: Mapping[str, bool] = {}) -> None:
     _import_quietly()
 
 
-def kernel_flags(recipe: Mapping[str, Any]) -> Dict[str, bool]:
-    """The Paddle flags of a recipe's kernel keys."""
+def kernel_flags(kernels: Kernels) -> Dict[str, bool]:
+    """The Paddle flags of a recipe's kernels, for `prepare`."""
     flags = {
-        "cudnn_exhaustive_search": bool(recipe.get("cudnn_exhaustive_search")),
-        "cudnn_batchnorm_spatial_persistent": bool(recipe.get("cudnn_batchnorm_spatial_persistent")),
+        # The exhaustive search picks kernels by their time, so by chance.
+        "cudnn_exhaustive_search": kernels.cudnn_exhaustive_search and not kernels.deterministic,
+        "cudnn_batchnorm_spatial_persistent": kernels.cudnn_batchnorm_spatial_persistent,
     }
-    if recipe.get("deterministic"):
+    if kernels.deterministic:
         flags["cudnn_deterministic"] = True
-        flags["cudnn_exhaustive_search"] = False
     return flags
 
 

@@ -7,13 +7,15 @@ divide by different counts, so both are stated here.
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple, Tuple
+import math
+from typing import Dict, Tuple
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 
 from stdc.nn.segmentor import SegmentorOutputs
+from stdc.recipe import Losses
 
 #: The train_id of pixels that no loss looks at.
 IGNORE = 255
@@ -32,42 +34,27 @@ DICE_SMOOTH = 1.0
 _LAPLACIAN = np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]], dtype=np.float32).reshape(1, 1, 3, 3)
 
 
-class LossSettings(NamedTuple):
-    """What a recipe decides about the losses.
-
-    Attributes:
-        ohem_rule: "paddleseg" or "authors".
-        ohem_threshold: a pixel is hard when the probability of its true class is below this.
-        ohem_min_kept: pixels of a device's batch that are kept at least.
-        detail_weight: factor of the detail loss.
-    """
-
-    ohem_rule: str = "paddleseg"
-    ohem_threshold: float = 0.7
-    ohem_min_kept: int = 10000
-    detail_weight: float = 1.0
-
-
 def segmentation_loss(
-    outputs: SegmentorOutputs, train_id: paddle.Tensor, settings: LossSettings
+    outputs: SegmentorOutputs, train_id: paddle.Tensor, losses: Losses
 ) -> Tuple[paddle.Tensor, Dict[str, paddle.Tensor]]:
     """The loss of a training step.
 
     Args:
         outputs: what the network returned in training mode.
         train_id: (N, H, W), integers, 255 = ignored.
-        settings: see `LossSettings`.
+        losses: the recipe's part; its least number of kept pixels is of this batch.
     Returns:
         The sum to minimize, and its parts without gradient for logging: "loss", "ohem", "ohem8", "ohem16",
         "detail_bce", "detail_dice", and "edge_share", the fraction of pixels that are edges.
     """
+    min_kept = losses.min_kept(math.prod(train_id.shape))
     ohem = [
-        ohem_cross_entropy(logits, train_id, settings.ohem_threshold, settings.ohem_min_kept, settings.ohem_rule)
+        ohem_cross_entropy(logits, train_id, losses.ohem_threshold, min_kept, losses.ohem_rule)
         for logits in (outputs.logits, outputs.logits8, outputs.logits16)
     ]
     edges = detail_target(train_id)
     bce, dice = detail_loss(outputs.detail_logits, edges)
-    total = ohem[0] + ohem[1] + ohem[2] + settings.detail_weight * (bce + dice)
+    total = ohem[0] + ohem[1] + ohem[2] + losses.detail_weight * (bce + dice)
     parts = {
         "loss": total,
         "ohem": ohem[0],

@@ -73,11 +73,11 @@ def compare(train: Mapping[str, Any], devices: int) -> List[Row]:
         InputError: the section is no recipe, or its batch cannot be divided.
     """
     resolved = recipe.resolve(train)
-    recipe.per_device_batch(resolved, devices)
-    columns: Dict[str, Dict[str, Any]] = {"this run": {**recipe.as_dict(resolved), "devices": devices}}
+    resolved.schedule.per_device_batch(devices)
+    columns: Dict[str, Dict[str, Any]] = {"this run": {**resolved.as_dict(), "devices": devices}}
     for preset, schedule in _PUBLISHED.items():
         published = recipe.resolve({**schedule, "preset": preset, "crop_height": 512, "crop_width": 1024})
-        columns[preset] = {**recipe.as_dict(published), "devices": schedule["devices"]}
+        columns[preset] = {**published.as_dict(), "devices": schedule["devices"]}
     columns["mmseg"] = dict(_MMSEG)
     keys = [key for key in columns["this run"] if key not in _LEFT_OUT]
     rows = [_row(key, {name: values.get(key) for name, values in columns.items()}) for key in keys]

@@ -11,7 +11,7 @@ import yaml
 
 from stdc.errors import InputErrors
 from stdc.files import PathLike
-from stdc.recipe import PRESETS
+from stdc.presets import PRESETS
 
 DEFAULT_PATH = Path(__file__).with_name("reference.yaml")
 

@@ -254,21 +254,23 @@ def _protocol_reasons(evidence: Evidence, figure: Figure) -> List[str]:
 
 def _recipe_reasons(evidence: Evidence, figure: Figure) -> List[str]:
     claim = figure.recipe
-    ours = recipe.resolve(evidence.train)
+    resolved = recipe.resolve(evidence.train)
+    ours = resolved.as_dict()
     reasons = []
-    if ours.preset != claim.preset:
-        reasons.append(f"another recipe: train.preset {ours.preset}, published with {claim.preset}")
-    if ours.iterations != claim.iterations:
-        reasons.append(f"{ours.iterations} iterations instead of {claim.iterations}")
-    if ours.global_batch != claim.global_batch:
-        reasons.append(f"{ours.global_batch} images a step instead of {claim.global_batch} (train.global_batch)")
-    if (ours.crop_height, ours.crop_width) != claim.crop:
+    if resolved.preset != claim.preset:
+        reasons.append(f"another recipe: train.preset {resolved.preset}, published with {claim.preset}")
+    if resolved.schedule.iterations != claim.iterations:
+        reasons.append(f"{resolved.schedule.iterations} iterations instead of {claim.iterations}")
+    if resolved.schedule.global_batch != claim.global_batch:
         reasons.append(
-            f"crops of {_size_text((ours.crop_height, ours.crop_width))} instead of {_size_text(claim.crop)}"
+            f"{resolved.schedule.global_batch} images a step instead of {claim.global_batch} (train.global_batch)"
         )
-    if ours.preset == claim.preset:
-        preset = recipe.as_dict(recipe.resolve({**_claimed(evidence.train), "preset": ours.preset}))
-        for key, value in recipe.as_dict(ours).items():
+    crop = (resolved.augmentation.crop_height, resolved.augmentation.crop_width)
+    if crop != claim.crop:
+        reasons.append(f"crops of {_size_text(crop)} instead of {_size_text(claim.crop)}")
+    if resolved.preset == claim.preset:
+        preset = recipe.resolve({**_claimed(evidence.train), "preset": resolved.preset}).as_dict()
+        for key, value in ours.items():
             if key not in _KERNEL_KEYS and key not in _CLAIMED_KEYS and value != preset[key]:
                 reasons.append(f"train.{key}: {value} here, {preset[key]} in the preset")
     return reasons

@@ -6,6 +6,7 @@ of data workers or an edited comment does not throw a run away.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import tokenize
@@ -64,8 +65,8 @@ def run_identity(
     import paddle
 
     return {
-        "recipe": recipe.as_dict(train_recipe),
-        "network": recipe.network(model),
+        "recipe": train_recipe.as_dict(),
+        "network": dataclasses.asdict(recipe.part_of(recipe.Network, model)),
         "seed": seed,
         "world_size": world_size,
         # Sums are split over threads, so another count gives other last bits.

@@ -12,7 +12,7 @@ import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -20,7 +20,7 @@ import paddle
 from stdc import files, recipe
 from stdc.errors import RunError, StoppedError
 from stdc.machine import ranks
-from stdc.nn.losses import LossSettings, segmentation_loss
+from stdc.nn.losses import segmentation_loss
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_backbone, load_segmentor, state_arrays
 from stdc.nn.sync_batch_norm import convert_sync_batch_norm
@@ -82,7 +82,7 @@ class Trainer:
         folder: the run folder; this process or its watcher holds its lock.
         run_hash: names the run, see `stdc.training.identity`.
         dataset: `dataset[key]` gives (image, train ids, …).
-        network: arguments of `build_segmentor`.
+        network: which network.
         frames: names of the samples, in the order of the training list.
         evaluate: see `Evaluate`; None where evaluation during training is off.
         pretrained: file with the backbone's weights; None: random initialization.
@@ -93,7 +93,7 @@ class Trainer:
         folder: Path,
         run_hash: str,
         train_recipe: recipe.TrainRecipe,
-        network: Mapping[str, Any],
+        network: recipe.Network,
         seed: int,
         settings: LoopSettings,
         dataset: Any,
@@ -108,20 +108,13 @@ class Trainer:
         self.dataset, self.frames, self.evaluate, self.say = dataset, frames, evaluate, say
         self.rank, self.world_size = ranks.rank_and_world()
         self.device_kind = device_kind
-        device_batch = recipe.per_device_batch(train_recipe, self.world_size)
-        self.losses = LossSettings(
-            ohem_rule="authors" if train_recipe.ohem_min_kept == recipe.PIXELS_16TH else "paddleseg",
-            ohem_threshold=train_recipe.ohem_threshold,
-            ohem_min_kept=recipe.min_kept(train_recipe, device_batch),
-            detail_weight=train_recipe.detail_weight,
-        )
         paddle.seed(derived_seed("weights", seed))
-        self.model = build_segmentor(**network)
+        self.model = build_segmentor(network.backbone, pool_counts_padding=network.pool_counts_padding)
         if pretrained is not None:
             load_backbone(self.model, array_files.read(pretrained), str(pretrained))
         if self.world_size > 1:
             convert_sync_batch_norm(self.model, portable=device_kind != "gpu")
-        self.optimizer = build_optimizer(self.model, train_recipe)
+        self.optimizer = build_optimizer(self.model, train_recipe.optimizer)
         self.best = BestWeights(folder)
         self.state = _LoopState()
         self._history_start = ""
@@ -158,10 +151,12 @@ class Trainer:
         scalars: Optional[ScalarLog],
         stop: ranks.StopRequest,
     ) -> None:
-        iterations = self.recipe.iterations
-        sampler = StepSampler(len(self.frames), self.recipe.global_batch, self.seed, self.rank, self.world_size)
+        iterations = self.recipe.schedule.iterations
+        sampler = StepSampler(
+            len(self.frames), self.recipe.schedule.global_batch, self.seed, self.rank, self.world_size
+        )
         keys = sampler.steps(self.state.iteration, iterations)
-        progress = Progress(iterations, self.recipe.global_batch)
+        progress = Progress(iterations, self.recipe.schedule.global_batch)
         owner = identity.semaphore_owner(self.run_hash)
         # Closed on every way out, so that no data worker is left working.
         with contextlib.closing(batches(self.dataset, keys, self.settings.workers, owner)) as loaded:
@@ -186,7 +181,7 @@ class Trainer:
     ) -> None:
         for batch in loaded:
             step = self.state.iteration
-            rate = learning_rate(self.recipe, step)
+            rate = learning_rate(self.recipe.schedule, step)
             parts, stopping = self._step(stepping, batch, rate, step, stop)
             self._check_finite(parts, step)
             self.state.iteration = step + 1
@@ -209,7 +204,7 @@ class Trainer:
                 raise self._stopped()
 
     def _stopped(self) -> StoppedError:
-        done = f"iteration {self.state.iteration} of {self.recipe.iterations}"
+        done = f"iteration {self.state.iteration} of {self.recipe.schedule.iterations}"
         return StoppedError(f"stopped on request at {done}; the state is saved, start again to go on")
 
     def _step(
@@ -221,7 +216,7 @@ class Trainer:
         paddle.seed(derived_seed("step", self.seed, step, self.rank))
         self.optimizer.set_lr(rate)
         labels = paddle.to_tensor(batch.labels.astype(np.int64))
-        loss, parts = segmentation_loss(stepping(paddle.to_tensor(batch.images)), labels, self.losses)
+        loss, parts = segmentation_loss(stepping(paddle.to_tensor(batch.images)), labels, self.recipe.losses)
         loss.backward()
         self.optimizer.step()
         self.optimizer.clear_grad()
@@ -237,7 +232,9 @@ class Trainer:
 
     def _due(self, interval: int) -> bool:
         """Whether something done every `interval` iterations is to be done now; the last iteration always counts."""
-        return self.state.iteration == self.recipe.iterations or (interval > 0 and self.state.iteration % interval == 0)
+        return self.state.iteration == self.recipe.schedule.iterations or (
+            interval > 0 and self.state.iteration % interval == 0
+        )
 
     def _check_finite(self, parts: Dict[str, float], step: int) -> None:
         if not all(math.isfinite(value) for value in parts.values()):
@@ -266,7 +263,7 @@ class Trainer:
 
     def _frames_of(self, step: int) -> List[str]:
         """Frames of the global batch of one step."""
-        sampler = StepSampler(len(self.frames), self.recipe.global_batch, self.seed)
+        sampler = StepSampler(len(self.frames), self.recipe.schedule.global_batch, self.seed)
         return [self.frames[key % len(self.frames)] for key in sampler.keys(step)]
 
     def _log(self, history: Optional[History], scalars: Optional[ScalarLog], progress: Progress, rate: float) -> None:
@@ -282,11 +279,11 @@ class Trainer:
         eta = progress.eta(state.iteration)
         files.write_json(
             self.folder / "status.json",
-            {**event, "iterations": self.recipe.iterations, "eta": eta, "best": state.best},
+            {**event, "iterations": self.recipe.schedule.iterations, "eta": eta, "best": state.best},
         )
         best = f" | best mIoU {state.best['miou']:.4f}" if state.best else ""
         self.say(
-            f"{state.iteration}/{self.recipe.iterations} | loss {means['loss']:.4f} | lr {rate:.6f} | "
+            f"{state.iteration}/{self.recipe.schedule.iterations} | loss {means['loss']:.4f} | lr {rate:.6f} | "
             f"{speed['images_per_s']:.1f} images/s | waiting for data {speed['reader_wait_share']:.0%}{best} | "
             f"ETA {eta}"
         )
@@ -311,7 +308,7 @@ class Trainer:
             state.best = self.best.keep(state_arrays(self.model), state.iteration, miou)
         best = state.best or event
         self.say(
-            f"{state.iteration}/{self.recipe.iterations} | validation mIoU {miou:.4f}"
+            f"{state.iteration}/{self.recipe.schedule.iterations} | validation mIoU {miou:.4f}"
             + (" (best so far)" if better else f" (best {best['miou']:.4f} at {best['iteration']})")
         )
 
@@ -347,7 +344,7 @@ class Trainer:
         self._history_start = found.history
         self._saved_iteration = found.iteration
         if self.rank == 0:
-            done = "finished already" if found.iteration >= self.recipe.iterations else "resuming"
+            done = "finished already" if found.iteration >= self.recipe.schedule.iterations else "resuming"
             self.say(f"{done}: checkpoint of iteration {found.iteration} in {folder}")
 
     def _check_best(self, found: Checkpoint) -> None:

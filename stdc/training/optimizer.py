@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 
 from stdc.errors import InputError
-from stdc.recipe import TrainRecipe
+from stdc.recipe import Optimizer
 
 Arrays = Dict[str, np.ndarray]
 
@@ -28,24 +28,35 @@ HEAD_LAYERS = (
 _NORMS = (paddle.nn.BatchNorm2D, paddle.nn.SyncBatchNorm)
 
 
-def build_optimizer(model: paddle.nn.Layer, recipe: TrainRecipe) -> paddle.optimizer.Momentum:
-    """Momentum SGD for a segmentor; set its rate before each step with `set_lr`."""
+#: The schedule gives the rate before each step; a step without it changes nothing.
+_NO_RATE = 0.0
+
+
+def build_optimizer(model: paddle.nn.Layer, settings: Optimizer) -> paddle.optimizer.Momentum:
+    """Momentum SGD for a segmentor.
+
+    Args:
+        model: a segmentor of `stdc.nn.segmentor`; parameters without gradient are left out.
+        settings: the recipe's part.
+    Returns:
+        An optimizer without a learning rate: `set_lr` before each step gives it the schedule's.
+    """
     groups: Dict[tuple, List[Any]] = {}
-    undecayed = set() if recipe.weight_decay_on_norm_and_bias else _undecayed(model)
+    undecayed = set() if settings.weight_decay_on_norm_and_bias else _undecayed(model)
     for name, parameter in model.named_parameters():
         if parameter.stop_gradient:
             continue
-        decay = 0.0 if name in undecayed else recipe.weight_decay
-        factor = recipe.head_lr_factor if name.split(".", 1)[0] in HEAD_LAYERS else 1.0
+        decay = 0.0 if name in undecayed else settings.weight_decay
+        factor = settings.head_lr_factor if name.split(".", 1)[0] in HEAD_LAYERS else 1.0
         groups.setdefault((factor, decay), []).append(parameter)
     if len(groups) == 1:
         ((_, decay), parameters), *_ = groups.items()
-        return paddle.optimizer.Momentum(recipe.base_lr, recipe.momentum, parameters, weight_decay=decay)
+        return paddle.optimizer.Momentum(_NO_RATE, settings.momentum, parameters, weight_decay=decay)
     described = [
         {"params": parameters, "learning_rate": factor, "weight_decay": decay}
         for (factor, decay), parameters in groups.items()
     ]
-    return paddle.optimizer.Momentum(recipe.base_lr, recipe.momentum, described)
+    return paddle.optimizer.Momentum(_NO_RATE, settings.momentum, described)
 
 
 def optimizer_arrays(optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Layer) -> Arrays:

@@ -6,18 +6,20 @@ Poly decay (Chen et al., DeepLab; PaddleSeg's PolynomialDecay) after an optional
 
 from __future__ import annotations
 
-from stdc.recipe import TrainRecipe
+from stdc.recipe import Schedule
 
 
-def learning_rate(recipe: TrainRecipe, iteration: int) -> float:
+def learning_rate(schedule: Schedule, iteration: int) -> float:
     """The base learning rate of one step.
 
     Args:
-        iteration: 0 for the first step.
+        iteration: 0 for the first step, at most `schedule.iterations`.
+    Returns:
+        The rate, per step, before a group's own factor.
     """
-    warmup = recipe.warmup_iterations
+    warmup = schedule.warmup_iterations
     if warmup and iteration <= warmup:
-        growth = (recipe.base_lr / recipe.warmup_start_lr) ** (1.0 / warmup)
-        return recipe.warmup_start_lr * growth**iteration
-    progress = (iteration - warmup) / (recipe.iterations - warmup)
-    return (recipe.base_lr - recipe.end_lr) * (1.0 - progress) ** recipe.poly_power + recipe.end_lr
+        growth = (schedule.base_lr / schedule.warmup_start_lr) ** (1.0 / warmup)
+        return schedule.warmup_start_lr * growth**iteration
+    progress = (iteration - warmup) / (schedule.iterations - warmup)
+    return (schedule.base_lr - schedule.end_lr) * (1.0 - progress) ** schedule.poly_power + schedule.end_lr

@@ -14,7 +14,7 @@ from stdc import files, provenance, recipe
 from stdc.data.dataset import EvalDataset, TrainDataset
 from stdc.data.inventory import read_manifest
 from stdc.data.lists import read_list
-from stdc.data.transforms import TransformSettings, check_crop
+from stdc.data.transforms import check_crop
 from stdc.errors import RunError
 from stdc.evaluation import metrics
 from stdc.machine import devices, ranks
@@ -88,16 +88,16 @@ class TrainJob:
         self.hardware, self.seed, self.say = hardware, seed, say
         self.started = datetime.datetime.now(datetime.timezone.utc)
         self.recipe = recipe.resolve(config["train"])
-        recipe.per_device_batch(self.recipe, hardware.devices)
-        self.settings = TransformSettings.from_recipe(self.recipe)
+        self.recipe.schedule.per_device_batch(hardware.devices)
+        self.augmentation = self.recipe.augmentation
         # Before anything slow: a crop that does not fit is found here, not at the first image that is too small.
         frames = read_manifest(inputs.manifest)["frames"]
         for height, width in sorted({tuple(frame["size"]) for frame in frames if frame["split"] == "train"}):
-            check_crop(self.settings, height, width)
+            check_crop(self.augmentation, height, width)
         separator = config["data"]["separator"]
         self.train_entries = read_list(inputs.train_list, inputs.dataset, inputs.labels, separator)
         self.val_entries = read_list(inputs.val_list, inputs.dataset, inputs.labels, separator)
-        devices.prepare(hardware.device, hardware.threads, devices.kernel_flags(recipe.as_dict(self.recipe)))
+        devices.prepare(hardware.device, hardware.threads, devices.kernel_flags(self.recipe.kernels))
         self.identity = self._identity()
         self.run_hash = identity.run_hash(self.identity)
         self.folder = runs / self.run_hash[:16]
@@ -172,7 +172,7 @@ class TrainJob:
             folder=self.folder,
             run_hash=self.run_hash,
             train_recipe=self.recipe,
-            network=recipe.network(self.config["model"]),
+            network=recipe.part_of(recipe.Network, self.config["model"]),
             seed=self.seed,
             settings=LoopSettings(
                 save_interval=train["save_interval"],
@@ -182,7 +182,7 @@ class TrainJob:
                 workers=self.hardware.workers,
                 visualdl=bool(train.get("visualdl")),
             ),
-            dataset=TrainDataset(self.train_entries, self.settings, self.seed),
+            dataset=TrainDataset(self.train_entries, self.augmentation, self.seed),
             frames=[entry.frame for entry in self.train_entries],
             evaluate=self._evaluator(rank, world_size) if self.evaluate_every() else None,
             device_kind=self.hardware.device,
@@ -202,7 +202,7 @@ class TrainJob:
         from stdc.evaluation.pictures import prediction_pictures
         from stdc.evaluation.predict import Protocol
 
-        dataset = EvalDataset(self.val_entries, self.recipe.mean, self.recipe.std)
+        dataset = EvalDataset(self.val_entries, self.augmentation.mean, self.augmentation.std)
         protocol = Protocol("full", (1.0,), False)
         pictured = int(self.config["train"].get("prediction_images") or 0)
 
@@ -245,7 +245,7 @@ class TrainJob:
             **provenance.commit(),
             "command": provenance.command(),
             "config": dict(self.config),
-            "recipe": recipe.as_dict(self.recipe),
+            "recipe": self.recipe.as_dict(),
             "seed": self.seed,
             "manifest_sha256": self.identity["inputs"]["manifest"],
             "run_hash": self.run_hash,

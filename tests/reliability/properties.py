@@ -14,6 +14,7 @@ from stdc.data import polygons
 from stdc.data.labels import LABEL_BY_NAME
 from stdc.data.layout import frame_city, frame_of, shown, stays_inside
 from stdc.errors import InputError
+from stdc.presets import PRESETS
 from stdc.weights import array_files, pickles
 
 texts = st.text(max_size=30)
@@ -37,13 +38,13 @@ annotations = st.fixed_dictionaries(
 )
 train_sections = st.fixed_dictionaries(
     {
-        "preset": st.sampled_from(sorted(recipe.PRESETS)) | values,
+        "preset": st.sampled_from(sorted(PRESETS)) | values,
         "iterations": st.integers(1, 100) | values,
         "global_batch": st.integers(1, 8) | values,
         "crop_height": st.just(64) | values,
         "crop_width": st.just(64) | values,
     },
-    optional=dict.fromkeys(sorted(recipe.PRESETS["paddleseg"]), values),
+    optional=dict.fromkeys(sorted(PRESETS["paddleseg"]), values),
 )
 #: Instructions of pickles, with and without sense.
 pickled = st.lists(

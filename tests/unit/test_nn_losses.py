@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 paddle = pytest.importorskip("paddle")
 
 from stdc.nn.losses import (  # noqa: E402
-    LossSettings,
     detail_loss,
     detail_target,
     ohem_cross_entropy,
     segmentation_loss,
 )
 from stdc.nn.segmentor import SegmentorOutputs  # noqa: E402
+from stdc.recipe import Losses  # noqa: E402
 
 
 def probabilities(logits: np.ndarray, train_id: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
@@ -189,7 +189,9 @@ def test_step_loss_is_the_sum_of_its_named_parts_and_they_carry_no_gradient() ->
     full = [paddle.randn([1, 19, 16, 24]) for _ in range(3)]
     outputs = SegmentorOutputs(*full, paddle.randn([1, 1, 2, 3]))
     train_id = paddle.randint(0, 19, [1, 16, 24])
-    total, parts = segmentation_loss(outputs, train_id, LossSettings(ohem_min_kept=50, detail_weight=0.5))
+    total, parts = segmentation_loss(
+        outputs, train_id, Losses(ohem_rule="paddleseg", ohem_threshold=0.7, ohem_min_kept=50, detail_weight=0.5)
+    )
     values = {name: float(value) for name, value in parts.items()}
     expected = sum(values[name] for name in ("ohem", "ohem8", "ohem16"))
     expected += 0.5 * (values["detail_bce"] + values["detail_dice"])

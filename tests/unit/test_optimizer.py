@@ -27,7 +27,7 @@ def trained(model):
 
 def one_step(model, preset, rate=0.5):
     """{name: (value before, gradient, value after)} of a step with random gradients."""
-    optimizer = build_optimizer(model, recipe.resolve({**PLAIN, "preset": preset}))
+    optimizer = build_optimizer(model, recipe.resolve({**PLAIN, "preset": preset}).optimizer)
     generator = np.random.RandomState(0)
     before, gradients = {}, {}
     for name, parameter in trained(model).items():
@@ -83,7 +83,7 @@ def test_state_comes_back_under_structured_names(model):
     assert set(saved) == {f"{name}.velocity" for name in trained(model)}
     with paddle.utils.unique_name.guard():
         twin = build_segmentor("stdc1")
-        other = build_optimizer(twin, recipe.resolve({**PLAIN, "preset": "paddleseg"}))
+        other = build_optimizer(twin, recipe.resolve({**PLAIN, "preset": "paddleseg"}).optimizer)
         restore_optimizer(other, twin, saved)
         # Accumulators are filled at the first step, so take one with no gradient but the decay's.
         sum((parameter * 0.0).sum() for parameter in trained(twin).values()).backward()
@@ -96,7 +96,7 @@ def test_state_comes_back_under_structured_names(model):
 
 
 def test_state_that_would_be_saved_without_momentum_is_an_error(model):
-    optimizer = build_optimizer(model, recipe.resolve({**PLAIN, "preset": "paddleseg"}))
+    optimizer = build_optimizer(model, recipe.resolve({**PLAIN, "preset": "paddleseg"}).optimizer)
     with pytest.raises(RuntimeError, match="no accumulator of"):
         optimizer_arrays(optimizer, model)
 

@@ -10,28 +10,37 @@ PLAIN = {"preset": "paddleseg", "iterations": 100, "global_batch": 96, "crop_hei
 
 def test_preset_fills_what_is_null_and_nothing_else():
     resolved = recipe.resolve({**PLAIN, "base_lr": 0.02, "momentum": None})
-    assert (resolved.base_lr, resolved.momentum, resolved.weight_decay) == (0.02, 0.9, 4e-5)
+    assert (resolved.schedule.base_lr, resolved.optimizer.momentum) == (0.02, 0.9)
+    assert resolved.optimizer.weight_decay == 4e-5
 
 
 def test_one_key_switches_between_the_published_recipes():
     authors = recipe.resolve({**PLAIN, "preset": "authors", "iterations": 60000, "global_batch": 48})
     # Values of the authors' train.py, cityscapes.py and optimizer_loss.py.
-    assert authors.weight_decay == 5e-4 and not authors.weight_decay_on_norm_and_bias
-    assert (authors.warmup_iterations, authors.warmup_start_lr, authors.head_lr_factor) == (1000, 1e-5, 10.0)
-    assert (authors.scale_min, authors.scale_max, authors.scale_step) == (0.125, 1.5, 0.125)
-    assert authors.mean == (0.485, 0.456, 0.406)
+    optimizer, schedule, augmentation = authors.optimizer, authors.schedule, authors.augmentation
+    assert optimizer.weight_decay == 5e-4 and not optimizer.weight_decay_on_norm_and_bias
+    assert (schedule.warmup_iterations, schedule.warmup_start_lr, optimizer.head_lr_factor) == (1000, 1e-5, 10.0)
+    assert (augmentation.scale_min, augmentation.scale_max, augmentation.scale_step) == (0.125, 1.5, 0.125)
+    assert augmentation.mean == (0.485, 0.456, 0.406)
     # 16 images of 1024x512 on each of 3 devices: 16 * 1024 * 512 / 16.
-    assert recipe.min_kept(authors, 16) == 524288
+    assert authors.losses.min_kept(16 * 1024 * 512) == 524288
+
+
+def test_a_number_never_chooses_the_mining_rule():
+    for preset in ("paddleseg", "authors"):
+        for min_kept in (5000, "pixels/16"):
+            given = {**PLAIN, "iterations": 2000, "preset": preset, "ohem_min_kept": min_kept}
+            assert recipe.resolve(given).losses.ohem_rule == preset
+    assert recipe.resolve({**PLAIN, "ohem_rule": "authors"}).losses.ohem_min_kept == 10000
 
 
 def test_global_batch_is_divided_or_refused():
     resolved = recipe.resolve(PLAIN)
-    assert recipe.per_device_batch(resolved, 8) == 12
-    assert recipe.samples_seen(resolved) == 9600
+    assert resolved.schedule.per_device_batch(8) == 12
     with pytest.raises(InputError, match=r"train\.global_batch: 96 .* 7 devices"):
-        recipe.per_device_batch(resolved, 7)
+        resolved.schedule.per_device_batch(7)
     with pytest.raises(InputError, match="devices: 0"):
-        recipe.per_device_batch(resolved, 0)
+        resolved.schedule.per_device_batch(0)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +54,17 @@ def test_global_batch_is_divided_or_refused():
         ({"warmup_iterations": 100}, "train.warmup_iterations"),
         ({"ohem_min_kept": "a quarter"}, "train.ohem_min_kept"),
         ({"end_lr": 1.0}, "train.end_lr"),
+        # The rate is multiplied at each step of the warm-up, so it cannot start at the preset's 0.
+        ({"warmup_iterations": 10}, "train.warmup_start_lr"),
+        ({"momentum": 5}, "train.momentum"),
+        ({"momentum": True}, "train.momentum"),
+        ({"ohem_min_kept": 0}, "train.ohem_min_kept"),
+        ({"ohem_rule": "mmseg"}, "train.ohem_rule"),
+        ({"scale_step": 1e-8}, "train.scale_step"),
+        ({"base_lr": float("nan")}, "train.base_lr"),
+        ({"hue": "18"}, "train.hue"),
+        ({"deterministic": 1}, "train.deterministic"),
+        ({"global_batch": 10**400}, "train.global_batch"),
     ],
 )
 def test_contradictions_name_the_key(change, named):

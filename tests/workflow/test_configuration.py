@@ -12,10 +12,13 @@ import yaml
 from snakemake_runs import REPOSITORY, TINY, Workflow
 
 from stdc import recipe
+from stdc.presets import PRESETS
 
 pytestmark = pytest.mark.workflow
 
 SCHEMA = yaml.safe_load((REPOSITORY / "workflow" / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
+#: Every part that the section `train` is cut into.
+PARTS = [*recipe.PARTS.values(), recipe.Loop]
 RECIPES = sorted((REPOSITORY / "config").glob("*.yaml"))
 
 
@@ -132,27 +135,37 @@ def test_a_recipe_alone_determines_the_run(workflow: Workflow) -> None:
 
 
 def test_schema_and_recipe_dataclass_have_the_same_keys() -> None:
-    loop = {
-        "save_interval",
-        "keep_checkpoint_max",
-        "evaluate",
-        "eval_interval",
-        "log_interval",
-        "visualdl",
-        "prediction_images",
-    }
-    assert not loop & {field.name for field in dataclasses.fields(recipe.TrainRecipe)}
-    in_schema = set(SCHEMA["properties"]["train"]["properties"])
-    assert in_schema == loop | {field.name for field in dataclasses.fields(recipe.TrainRecipe)}
-    assert set(SCHEMA["properties"]["train"]["properties"]["preset"]["enum"]) == set(recipe.PRESETS)
+    in_schema = list(SCHEMA["properties"]["train"]["properties"])
+    in_parts = [field.name for part in PARTS for field in dataclasses.fields(part)]
+    # Each key belongs to exactly one part.
+    assert sorted(in_schema) == sorted(["preset", *in_parts])
+    assert set(SCHEMA["properties"]["train"]["properties"]["preset"]["enum"]) == set(PRESETS)
     governed = {key for key, part in SCHEMA["properties"]["train"]["properties"].items() if "null" in part["type"]}
-    assert governed == set(recipe.PRESETS["paddleseg"])
+    assert governed == set(PRESETS["paddleseg"])
 
 
-@pytest.mark.parametrize("preset", sorted(recipe.PRESETS))
+@pytest.mark.parametrize("part", [*PARTS, recipe.Network], ids=lambda part: part.__name__)
+def test_schema_and_recipe_dataclass_have_the_same_bounds_and_defaults(part: Any) -> None:
+    stated = SCHEMA["properties"][part.section]["properties"]
+    for field in dataclasses.fields(part):
+        known = stated[field.name]
+        limits = known.get("items", known)
+        for bound in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
+            if field.name in ("crop_height", "crop_width") and bound == "minimum":
+                # The crops of the dataset may be of any size; the network needs 32 pixels, which the stage checks.
+                continue
+            assert limits.get(bound) == field.metadata.get(bound), f"{field.name}: {bound}"
+        if "known" in field.metadata:
+            assert set(known["enum"]) - {None} == set(field.metadata["known"]), field.name
+        expected = None if field.default is dataclasses.MISSING else field.default
+        if field.name in PRESETS["paddleseg"] or expected is not None:
+            assert known["default"] == expected, field.name
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_the_schema_allows_the_values_of_the_presets(preset: str) -> None:
     parts = SCHEMA["properties"]["train"]["properties"]
-    for key, value in recipe.PRESETS[preset].items():
+    for key, value in PRESETS[preset].items():
         part = parts[key]
         for number in [value] if not isinstance(value, tuple) else value:
             limits = part.get("items", part)
@@ -192,11 +205,16 @@ def test_the_published_recipe_is_the_published_one(backbone: str) -> None:
     resolved = recipe.resolve(train)
     assert config["model"]["backbone"] == backbone
     assert config["data"]["expect"] == "cityscapes"
-    assert (resolved.crop_width, resolved.crop_height, resolved.iterations) == (1024, 512, 80000)
-    assert recipe.per_device_batch(resolved, 8) == 12
-    assert (resolved.base_lr, resolved.poly_power, resolved.end_lr, resolved.warmup_iterations) == (0.01, 0.9, 0.0, 0)
-    assert (resolved.momentum, resolved.weight_decay) == (0.9, 4.0e-5)
-    assert (resolved.ohem_threshold, resolved.ohem_min_kept) == (0.7, 10000)
-    assert (resolved.scale_min, resolved.scale_max, resolved.scale_step) == (0.5, 2.0, 0.25)
+    schedule, augmentation = resolved.schedule, resolved.augmentation
+    assert (augmentation.crop_width, augmentation.crop_height, schedule.iterations) == (1024, 512, 80000)
+    assert schedule.per_device_batch(8) == 12
+    assert (schedule.base_lr, schedule.poly_power, schedule.end_lr, schedule.warmup_iterations) == (0.01, 0.9, 0.0, 0)
+    assert (resolved.optimizer.momentum, resolved.optimizer.weight_decay) == (0.9, 4.0e-5)
+    losses = resolved.losses
+    assert (losses.ohem_rule, losses.ohem_threshold, losses.ohem_min_kept) == ("paddleseg", 0.7, 10000)
+    assert (augmentation.scale_min, augmentation.scale_max, augmentation.scale_step) == (0.5, 2.0, 0.25)
     assert (train["save_interval"], train["evaluate"], train["visualdl"]) == (500, True, True)
-    assert (resolved.cudnn_exhaustive_search, resolved.cudnn_batchnorm_spatial_persistent) == (True, True)
+    assert (resolved.kernels.cudnn_exhaustive_search, resolved.kernels.cudnn_batchnorm_spatial_persistent) == (
+        True,
+        True,
+    )

@@ -22,7 +22,6 @@ import seeded  # noqa: E402
 paddle = pytest.importorskip("paddle")
 
 from stdc.nn.losses import (  # noqa: E402
-    LossSettings,
     detail_loss,
     detail_target,
     ohem_cross_entropy,
@@ -30,7 +29,7 @@ from stdc.nn.losses import (  # noqa: E402
 )
 from stdc.nn.segmentor import Segmentor, build_segmentor  # noqa: E402
 from stdc.nn.state import load_backbone, load_segmentor, state_arrays  # noqa: E402
-from stdc.recipe import resolve  # noqa: E402
+from stdc.recipe import Losses, resolve  # noqa: E402
 from stdc.training import schedule  # noqa: E402
 from stdc.weights.torch_files import convert, convert_segmentor, read_torch  # noqa: E402
 
@@ -115,8 +114,8 @@ def test_training_logits_losses_and_gradients_equal_the_authors(backbone: str, s
     for layer in model.sublayers():
         if isinstance(layer, paddle.nn.BatchNorm2D):
             layer.eval()
-    settings = LossSettings(ohem_rule="authors", ohem_min_kept=3000)
-    total, parts = segmentation_loss(model(x), train_id, settings)
+    losses = Losses(ohem_rule="authors", ohem_threshold=0.7, ohem_min_kept=3000, detail_weight=1.0)
+    total, parts = segmentation_loss(model(x), train_id, losses)
     named = [float(parts[name]) for name in ("ohem", "ohem8", "ohem16", "detail_bce", "detail_dice")]
     np.testing.assert_allclose(named, stored[f"{backbone}/losses"], rtol=1e-5)
 
@@ -169,7 +168,7 @@ def test_learning_rates_equal_the_authors(stored: Dict[str, np.ndarray]) -> None
     recipe = resolve(
         {"preset": "authors", "iterations": 60000, "global_batch": 48, "crop_height": 512, "crop_width": 1024}
     )
-    rates = [schedule.learning_rate(recipe, int(step)) for step in stored["rate_steps"]]
+    rates = [schedule.learning_rate(recipe.schedule, int(step)) for step in stored["rate_steps"]]
     np.testing.assert_allclose(rates, stored["rates"], rtol=1e-12)
 
 

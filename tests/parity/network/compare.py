@@ -23,10 +23,10 @@ import paddle
 import peer
 import seeded
 
-from stdc.nn.losses import LossSettings, detail_loss, detail_target, ohem_cross_entropy, segmentation_loss
+from stdc.nn.losses import detail_loss, detail_target, ohem_cross_entropy, segmentation_loss
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_segmentor, state_arrays, with_unused_heads
-from stdc.recipe import resolve
+from stdc.recipe import Losses, resolve
 from stdc.training import schedule
 from stdc.training.optimizer import build_optimizer
 from stdc.weights import array_files
@@ -38,6 +38,11 @@ TRAIN_SIZES = ((64, 128), (67, 97), (96, 161))
 STEPS = 50
 
 Row = Dict[str, Any]
+
+
+def paddleseg_losses(min_kept: int) -> Losses:
+    """PaddleSeg's losses with another least number of kept pixels."""
+    return Losses(ohem_rule="paddleseg", ohem_threshold=0.7, ohem_min_kept=min_kept, detail_weight=1.0)
 
 
 def relative(ours: Any, theirs: Any) -> float:
@@ -164,7 +169,7 @@ def step_gradients(backbone: str) -> float:
     ours.train()
     theirs.train()
     x, train_id = paddle.to_tensor(seeded.images(2, 96, 161)), paddle.to_tensor(seeded.labels(2, 96, 161))
-    total, _ = segmentation_loss(ours(x), train_id, LossSettings(ohem_min_kept=3000))
+    total, _ = segmentation_loss(ours(x), train_id, paddleseg_losses(3000))
     total.backward()
     sum(peer.step_losses(theirs(x), train_id, peer.losses(3000))).backward()
     mine = {name: parameter.grad for name, parameter in ours.named_parameters() if not parameter.stop_gradient}
@@ -185,12 +190,12 @@ def sgd_steps(backbone: str, steps: int = STEPS) -> Tuple[float, float]:
         {"preset": "paddleseg", "iterations": steps, "global_batch": 2, "crop_height": 64, "crop_width": 64}
     )
     ours, theirs = pair(backbone)
-    mine = build_optimizer(ours, recipe)
+    mine = build_optimizer(ours, recipe.optimizer)
     decay = paddle.optimizer.lr.PolynomialDecay(0.01, decay_steps=steps, end_lr=0, power=0.9)
     other = paddle.optimizer.Momentum(decay, parameters=theirs.parameters(), weight_decay=4e-5, momentum=0.9)
     ours.train()
     theirs.train()
-    settings, chosen = LossSettings(ohem_min_kept=2000), peer.losses(2000)
+    settings, chosen = paddleseg_losses(2000), peer.losses(2000)
     worst = 0.0
     for step in range(steps):
         batch = step % 4
@@ -198,7 +203,7 @@ def sgd_steps(backbone: str, steps: int = STEPS) -> Tuple[float, float]:
             paddle.to_tensor(seeded.images(2, 64, 64, batch)),
             paddle.to_tensor(seeded.labels(2, 64, 64, batch)),
         )
-        mine.set_lr(schedule.learning_rate(recipe, step))
+        mine.set_lr(schedule.learning_rate(recipe.schedule, step))
         total, parts = segmentation_loss(ours(x), train_id, settings)
         total.backward()
         mine.step()
@@ -225,7 +230,7 @@ def learning_rates() -> float:
     for step in range(0, 80000, 7):
         decay.last_epoch = step
         theirs = decay.get_lr()
-        worst = max(worst, abs(schedule.learning_rate(recipe, step) - theirs) / theirs)
+        worst = max(worst, abs(schedule.learning_rate(recipe.schedule, step) - theirs) / theirs)
     return worst
 
 

@@ -21,7 +21,6 @@ import seeded  # noqa: E402
 paddle = pytest.importorskip("paddle")
 
 from stdc.nn.losses import (  # noqa: E402
-    LossSettings,
     detail_loss,
     detail_target,
     ohem_cross_entropy,
@@ -29,7 +28,7 @@ from stdc.nn.losses import (  # noqa: E402
 )
 from stdc.nn.segmentor import Segmentor, build_segmentor, is_unused_head_key  # noqa: E402
 from stdc.nn.state import load_segmentor, state_arrays  # noqa: E402
-from stdc.recipe import resolve  # noqa: E402
+from stdc.recipe import Losses, resolve  # noqa: E402
 from stdc.training import schedule  # noqa: E402
 from stdc.training.optimizer import build_optimizer  # noqa: E402
 
@@ -39,6 +38,11 @@ SIZES = ((64, 128), (67, 97), (33, 65))
 #: 3e-6 in evaluation; 4e-4 in training, where batch norms over few pixels multiply rounding errors.
 EVALUATION_TOLERANCE = 1e-4
 TRAINING_TOLERANCE = 5e-3
+
+
+def paddleseg_losses(min_kept: int) -> Losses:
+    """PaddleSeg's losses with another least number of kept pixels."""
+    return Losses(ohem_rule="paddleseg", ohem_threshold=0.7, ohem_min_kept=min_kept, detail_weight=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +120,7 @@ def test_training_logits_statistics_and_losses_equal_paddleseg(
             assert difference(seeded.digest(name, state[name], 4), expected) < TRAINING_TOLERANCE, name
 
     train_id = paddle.to_tensor(seeded.labels(4, 67, 97))
-    total, parts = segmentation_loss(outputs, train_id, LossSettings(ohem_min_kept=3000))
+    total, parts = segmentation_loss(outputs, train_id, paddleseg_losses(3000))
     np.testing.assert_allclose(four_losses(parts), stored[f"{backbone}/losses"], rtol=1e-4)
     assert float(total) == pytest.approx(sum(four_losses(parts)), rel=1e-6)
 
@@ -132,7 +136,7 @@ def test_gradient_of_every_parameter_equals_paddleseg(
     freeze_statistics(model)
     outputs = model(paddle.to_tensor(seeded.images(4, 67, 97)))
     train_id = paddle.to_tensor(seeded.labels(4, 67, 97))
-    segmentation_loss(outputs, train_id, LossSettings(ohem_min_kept=3000))[0].backward()
+    segmentation_loss(outputs, train_id, paddleseg_losses(3000))[0].backward()
     gradients = {name: tensor.grad for name, tensor in model.named_parameters() if not tensor.stop_gradient}
     assert len(gradients) == len(stored[f"{backbone}/gradients"])
     for name, expected in zip(sorted(gradients), stored[f"{backbone}/gradients"]):
@@ -158,13 +162,13 @@ def test_first_sgd_steps_follow_paddleseg(stored: Dict[str, np.ndarray], network
     load_segmentor(model, seeded_weights("stdc1"), "seeded weights")
     model.train()
     freeze_statistics(model)
-    optimizer = build_optimizer(model, recipe)
+    optimizer = build_optimizer(model, recipe.optimizer)
     rows = []
     for step in range(12):
-        optimizer.set_lr(schedule.learning_rate(recipe, step))
+        optimizer.set_lr(schedule.learning_rate(recipe.schedule, step))
         outputs = model(paddle.to_tensor(seeded.images(2, 64, 64, step % 4)))
         train_id = paddle.to_tensor(seeded.labels(2, 64, 64, step % 4))
-        total, parts = segmentation_loss(outputs, train_id, LossSettings(ohem_min_kept=2000))
+        total, parts = segmentation_loss(outputs, train_id, paddleseg_losses(2000))
         total.backward()
         optimizer.step()
         optimizer.clear_grad()
@@ -198,5 +202,5 @@ def test_learning_rates_equal_paddleseg(stored: Dict[str, np.ndarray]) -> None:
     recipe = resolve(
         {"preset": "paddleseg", "iterations": 80000, "global_batch": 48, "crop_height": 512, "crop_width": 1024}
     )
-    rates = [schedule.learning_rate(recipe, step) for step in [*range(0, 80000, 1000), 79999]]
+    rates = [schedule.learning_rate(recipe.schedule, step) for step in [*range(0, 80000, 1000), 79999]]
     np.testing.assert_allclose(rates, stored["rates"], rtol=1e-12)

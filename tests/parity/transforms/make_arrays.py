@@ -150,7 +150,7 @@ def check(recorder: Recorder, count: int) -> int:
     from stdc.recipe import resolve
 
     train = {"preset": "paddleseg", "iterations": 1, "global_batch": 1, "crop_height": 512, "crop_width": 1024}
-    settings = transforms.TransformSettings.from_recipe(resolve(train))
+    settings = resolve(train).augmentation
     image, label = picture(1024, 2048, 0)
     different = 0
     for seed in range(count):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from stdc.data import transforms
-from stdc.recipe import resolve
+from stdc.recipe import Augmentation, resolve
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +25,14 @@ def stored() -> Dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
-def _cases(stored: Dict[str, np.ndarray]) -> Iterator[Tuple[int, transforms.TransformSettings, transforms.Draws]]:
+def _cases(stored: Dict[str, np.ndarray]) -> Iterator[Tuple[int, Augmentation, transforms.Draws]]:
     for number, case in enumerate(json.loads(str(stored["cases"]))["cases"]):
         train: Dict[str, Any] = {"preset": "paddleseg", "iterations": 1, "global_batch": 1}
         train["crop_height"], train["crop_width"] = case["crop"]
         if not case["distort"]:
             train["distort"] = "none"
         draws = dict(case["draws"], distort=tuple((kind, amount) for kind, amount in case["draws"]["distort"]))
-        yield number, transforms.TransformSettings.from_recipe(resolve(train)), transforms.Draws(**draws)
+        yield number, resolve(train).augmentation, transforms.Draws(**draws)
 
 
 def _equal(image: np.ndarray, expected: np.ndarray) -> bool:
