@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Callable, Optional, TextIO
 
+from stdc.units import clock_text
+
 #: Seconds between lines: a terminal rewrites one line, a log file grows with each.
 TERMINAL_INTERVAL_S = 0.2
 LOG_INTERVAL_S = 30.0
@@ -45,7 +47,7 @@ class Progress:
             return
         self._last = now
         rate = self.done / (now - self._start)
-        left = _clock_time((self.total - self.done) / rate) if rate > 0 else "?"
+        left = clock_text((self.total - self.done) / rate) if rate > 0 else "?"
         line = f"{self.done}/{self.total} {self.what}, {rate:.3g}/s, {left} left"
         stream.write(f"\r{line}\033[K" if terminal else f"{line}\n")
         stream.flush()
@@ -59,9 +61,3 @@ class Progress:
             stream.write("\r\033[K")
         stream.write(f"{self.done} {self.what} in {seconds:.1f} s{rate}\n")
         stream.flush()
-
-
-def _clock_time(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -15,6 +15,8 @@ from stdc.data import transforms
 from stdc.data.labels import IGNORE, NUM_CLASSES
 from stdc.errors import InputError
 from stdc.recipe import Augmentation
+from stdc.seeds import sample_generator
+from stdc.units import size_text
 
 
 class Entry(NamedTuple):
@@ -115,14 +117,6 @@ class EvalDataset:
         return None if path is None else read_instances(path, size)
 
 
-def sample_generator(seed: int, epoch: int, index: int) -> np.random.RandomState:
-    """The generator of one sample: a function of (seed, epoch, index) and nothing else.
-
-    `SeedSequence` and `RandomState` promise the same numbers in every NumPy and on every machine.
-    """
-    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, epoch, index))))
-
-
 def read_image(path: Path) -> np.ndarray:
     """An image file as (H, W, 3), uint8, red-green-blue."""
     # As stored: the label raster beside it knows nothing of an orientation tag.
@@ -169,7 +163,7 @@ def _decode_ids(path: Path, dtype: Any, size: Optional[Sequence[int]]) -> np.nda
         )
     if size is not None and ids.shape != tuple(size):
         raise InputError(
-            f"{path}: {ids.shape[0]}x{ids.shape[1]} pixels (height x width), but its image has {size[0]}x{size[1]}; "
+            f"{path}: {size_text(ids.shape)} pixels, but its image has {size_text(size)}; "
             "the two must be of the same frame"
         )
     return ids

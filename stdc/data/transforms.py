@@ -24,6 +24,7 @@ from PIL import Image, ImageEnhance
 from stdc.data.labels import IGNORE
 from stdc.errors import InputError
 from stdc.recipe import Augmentation
+from stdc.units import size_text
 
 #: PaddleSeg's RandomDistort applies each kind of change to every second image.
 _PADDLESEG_DISTORT_PROBABILITY = 0.5
@@ -104,7 +105,7 @@ def check_crop(augmentation: Augmentation, height: int, width: int) -> None:
     ):
         if crop > size:
             raise InputError(
-                f"train.{key}: {crop} pixels, but an image of {height}x{width} (height x width) reaches only {size} at "
+                f"train.{key}: {crop} pixels, but an image of {size_text((height, width))} reaches only {size} at "
                 f"train.scale_max {augmentation.scale_max}; lower train.{key} to {size} or less, or raise "
                 "train.scale_max"
             )

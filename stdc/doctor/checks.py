@@ -7,6 +7,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from stdc.doctor.findings import OK, PROBLEM, WARNING, Finding
 from stdc.doctor.plan import Plan
+from stdc.units import bytes_text
 
 Version = Tuple[int, ...]
 
@@ -41,11 +42,6 @@ def version_of(text: str) -> Version:
     """(2, 6, 2) of "2.6.2+corex"; () where there is no number."""
     found = re.match(r"\d+(?:\.\d+)*", text)
     return tuple(int(part) for part in found.group().split(".")) if found else ()
-
-
-def size_text(count: float) -> str:
-    """Bytes for people: "1.5 GB"."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def check_training_python(version: str, path: str) -> Finding:
@@ -259,15 +255,15 @@ def check_shared_memory(free: Optional[int], plan: Plan) -> Finding:
     mend = "docker run --shm-size 8g (compose: shm_size), or --ipc host"
     if free is None:
         return Finding(PROBLEM, "/dev/shm", "not there or not writable; data workers need it for semaphores", mend)
-    flying = size_text(plan.batches_in_flight_bytes())
+    flying = bytes_text(plan.batches_in_flight_bytes())
     found = (
-        f"{size_text(free)} free; {plan.devices} x {plan.workers} workers x batch {plan.device_batch}: "
+        f"{bytes_text(free)} free; {plan.devices} x {plan.workers} workers x batch {plan.device_batch}: "
         f"{flying} in flight, through pipes"
     )
     if free < _SEMAPHORE_BYTES:
         return Finding(PROBLEM, "/dev/shm", found, mend)
     if plan.device != "cpu" and plan.devices > 1 and free < _COLLECTIVE_BYTES:
-        needed = size_text(_COLLECTIVE_BYTES)
+        needed = bytes_text(_COLLECTIVE_BYTES)
         return Finding(PROBLEM, "/dev/shm", f"{found}; {plan.devices} devices exchange gradients here: {needed}", mend)
     return Finding(OK, "/dev/shm", found)
 
@@ -276,7 +272,7 @@ def check_memory(available: int, plan: Plan) -> Finding:
     """Main memory against the batches in flight and one process of Paddle a device."""
     process = 2_000_000_000
     needed = plan.batches_in_flight_bytes() + plan.devices * process
-    found = f"{size_text(available)} available, about {size_text(needed)} needed for {plan.devices} process(es)"
+    found = f"{bytes_text(available)} available, about {bytes_text(needed)} needed for {plan.devices} process(es)"
     if available < needed:
         return Finding(WARNING, "memory", found, "fewer workers (hardware.workers), or a machine with more memory")
     return Finding(OK, "memory", found)
@@ -285,8 +281,8 @@ def check_memory(available: int, plan: Plan) -> Finding:
 def check_disk(free: int, needs: Mapping[str, int], folder: str) -> Finding:
     """Free space against what the run will write."""
     needed = sum(needs.values())
-    parts = ", ".join(f"{name} {size_text(count)}" for name, count in needs.items())
-    found = f"{size_text(free)} free in {folder}, {size_text(needed)} needed ({parts})"
+    parts = ", ".join(f"{name} {bytes_text(count)}" for name, count in needs.items())
+    found = f"{bytes_text(free)} free in {folder}, {bytes_text(needed)} needed ({parts})"
     mend = "free some space, lower train.keep_checkpoint_max, or run elsewhere with --directory"
     if free < needed:
         return Finding(PROBLEM, "disk", found, mend)
@@ -342,7 +338,7 @@ def check_probe_memory(name: str, answer: Mapping[str, Any]) -> Finding:
     peak, total = answer["peak"], answer["total"]
     if peak is None:
         return Finding(OK, name, f"{answer['what']} fits, {answer['seconds']:.1f} s (memory is not told here)")
-    found = f"{answer['what']}: peak {size_text(peak)} of {size_text(total)}, {answer['seconds']:.1f} s"
+    found = f"{answer['what']}: peak {bytes_text(peak)} of {bytes_text(total)}, {answer['seconds']:.1f} s"
     if peak > 0.9 * total:
         return Finding(WARNING, name, found, "little is left: other programs on this device may end the run")
     return Finding(OK, name, found)
@@ -363,7 +359,7 @@ def check_ranks(answer: Mapping[str, Any]) -> Finding:
             "NCCL_DEBUG=INFO says more; /dev/shm large enough?"
         )
         return Finding(PROBLEM, name, answer["error"], mend)
-    found = f"{answer['ranks']} ranks, {size_text(answer['bytes'])} in {answer['seconds']:.3f} s"
+    found = f"{answer['ranks']} ranks, {bytes_text(answer['bytes'])} in {answer['seconds']:.3f} s"
     if not answer["correct"]:
         return Finding(
             PROBLEM, name, f"{found}, wrong sum", "the collective library computes wrongly: check driver and SDK"

@@ -18,6 +18,7 @@ from stdc.doctor import checks
 from stdc.doctor.plan import Plan
 from stdc.machine import devices, ranks
 from stdc.presets import PRESETS
+from stdc.units import bytes_text, size_text
 
 #: Two images are enough to see that the path from file to figure works, and small ones to see it fast.
 _TRIAL_SIZE = (256, 512)
@@ -91,9 +92,9 @@ def _network(plan: Plan, write: Write) -> None:
     pixels = plan.device_batch * plan.crop[0] * plan.crop[1]
     too_slow = ""
     if plan.device == "cpu" and pixels > _CPU_STEP_PIXELS:
-        too_slow = f"{plan.device_batch} crops of {_size_text(plan.crop)} take minutes on the CPU"
+        too_slow = f"{plan.device_batch} crops of {size_text(plan.crop)} take minutes on the CPU"
     answer["step"] = _measure(plan, lambda: _train_once(model, plan), too_slow)
-    answer["step"]["what"] = f"step of {plan.device_batch} crops of {_size_text(plan.crop)}"
+    answer["step"]["what"] = f"step of {plan.device_batch} crops of {size_text(plan.crop)}"
     write(answer)
 
 
@@ -186,16 +187,13 @@ def _evaluation_too_large(plan: Plan) -> str:
     pixels = plan.eval_size[0] * plan.eval_size[1] * plan.scale**2
     needed, available = pixels * CPU_BYTES_A_PIXEL, memory_available()
     if plan.device == "cpu" and needed > 0.8 * available:
-        return (
-            f"{_evaluation_text(plan)} needs about {checks.size_text(needed)}, "
-            f"{checks.size_text(available)} are available"
-        )
+        return f"{_evaluation_text(plan)} needs about {bytes_text(needed)}, {bytes_text(available)} are available"
     return ""
 
 
 def _evaluation_text(plan: Plan) -> str:
     scale = "" if plan.scale == 1 else f" at scale {plan.scale:g}"
-    return f"image of {_size_text(plan.eval_size)}{scale}"
+    return f"image of {size_text(plan.eval_size)}{scale}"
 
 
 def _measure(plan: Plan, trial: Callable[[], None], skip: str) -> Dict[str, Any]:
@@ -264,10 +262,6 @@ def _all_reduce(plan: Plan) -> Dict[str, Any]:
 
 def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _size_text(size: Tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
 
 
 def _one_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from stdc import recipe
 from stdc.published.reference import Figure, Reference, load_reference
+from stdc.units import size_text
 
 __all__ = ["Evidence", "Seed", "judge", "load_reference"]
 
@@ -245,7 +246,7 @@ def _protocol_reasons(evidence: Evidence, figure: Figure) -> List[str]:
     for protocol in (entry["protocol"] for entry in found if entry is not None):
         size = protocol.get("size")
         if evidence.dataset_kind != "synthetic" and (size is None or tuple(size) != wanted.size):
-            reasons.append(f"labels of {_size_text(size)} pixels, {_size_text(wanted.size)} published")
+            reasons.append(f"labels of {size_text(size)} pixels, {size_text(wanted.size)} published")
         precision = protocol.get("precision")
         if wanted.precision and precision and precision != wanted.precision:
             reasons.append(f"evaluated in {precision}, published in {wanted.precision}")
@@ -267,7 +268,7 @@ def _recipe_reasons(evidence: Evidence, figure: Figure) -> List[str]:
         )
     crop = (resolved.augmentation.crop_height, resolved.augmentation.crop_width)
     if crop != claim.crop:
-        reasons.append(f"crops of {_size_text(crop)} instead of {_size_text(claim.crop)}")
+        reasons.append(f"crops of {size_text(crop)} instead of {size_text(claim.crop)}")
     if resolved.preset == claim.preset:
         preset = recipe.resolve({**_claimed(evidence.train), "preset": resolved.preset}).as_dict()
         for key, value in ours.items():
@@ -422,7 +423,3 @@ def _class_iou(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _frames(manifest: Mapping[str, Any], split: str) -> int:
     return int(((manifest.get("splits") or {}).get(split) or {}).get("frames", 0))
-
-
-def _size_text(size: Optional[Sequence[int]]) -> str:
-    return f"{size[1]}x{size[0]}" if size else "unequal sizes"

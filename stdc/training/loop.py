@@ -24,13 +24,14 @@ from stdc.nn.losses import segmentation_loss
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_backbone, load_segmentor, state_arrays
 from stdc.nn.sync_batch_norm import convert_sync_batch_norm
+from stdc.seeds import derived_seed
 from stdc.training import checkpoints, identity
 from stdc.training.best import BestWeights
 from stdc.training.checkpoints import Checkpoint
 from stdc.training.loader import Batch, WorkerLost, batches
 from stdc.training.optimizer import build_optimizer, optimizer_arrays, restore_optimizer
 from stdc.training.recorder import History, Progress, ScalarLog, keep_pictures
-from stdc.training.sampler import StepSampler, derived_seed
+from stdc.training.sampler import StepSampler
 from stdc.training.schedule import learning_rate
 from stdc.weights import array_files
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import time
@@ -13,6 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional
 import numpy as np
 
 from stdc import files
+from stdc.units import clock_text
 
 
 class History:
@@ -163,10 +163,4 @@ class Progress:
         """Time to the end at the last interval's speed, as h:mm:ss."""
         if self._s_per_step is None:
             return "?"
-        return duration((self.iterations - iteration) * self._s_per_step)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as h:mm:ss."""
-    whole = math.ceil(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+        return clock_text((self.iterations - iteration) * self._s_per_step)

@@ -7,16 +7,11 @@ No epoch drops its last images, no state needs saving, and the global batch does
 
 from __future__ import annotations
 
-import hashlib
 from typing import Iterator, List
 
 import numpy as np
 
-
-def derived_seed(*parts: object) -> int:
-    """A 32-bit seed from values, equal on every machine and Python version."""
-    text = "\x1f".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:4], "little")
+from stdc.seeds import derived_seed
 
 
 class StepSampler:

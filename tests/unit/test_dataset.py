@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stdc.data.dataset import Entry, EvalDataset, TrainDataset, read_image, read_instances, sample_generator
+from stdc.data.dataset import Entry, EvalDataset, TrainDataset, read_image, read_instances
 from stdc.errors import InputError
 from stdc.recipe import resolve
+from stdc.seeds import sample_generator
 
 
 def write(path: Path, pixels: np.ndarray) -> Path:
@@ -85,7 +86,7 @@ def test_instance_ids_keep_their_16_bits(entries: List[Entry], tmp_path: Path) -
     dataset = EvalDataset(entries, (0.5,) * 3, (0.5,) * 3, {entries[2].frame: path})
     assert dataset.instance_ids(0) is None
     assert np.array_equal(dataset.instance_ids(2), ids)
-    with pytest.raises(InputError, match=r"instances.png: 48x96 .* 48x95"):
+    with pytest.raises(InputError, match=r"instances.png: 96x48 .* 95x48"):
         read_instances(path, (48, 95))
 
 
@@ -106,7 +107,7 @@ def test_truncated_image_is_named(entries: List[Entry], keep: float) -> None:
 def test_label_of_another_size_names_both_sizes(entries: List[Entry]) -> None:
     write(Path(str(entries[1].label)), np.zeros((48, 95), np.uint8))
     for dataset in (crops(entries), EvalDataset(entries, (0.5,) * 3, (0.5,) * 3)):
-        with pytest.raises(InputError, match=r"aachen_000001_000019_ids.png: 48x95 .* image has 48x96"):
+        with pytest.raises(InputError, match=r"aachen_000001_000019_ids.png: 95x48 .* image has 96x48"):
             dataset[1]
 
 

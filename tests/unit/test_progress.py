@@ -22,9 +22,9 @@ def test_log_gets_a_line_every_half_minute_with_rate_and_time_left():
     stream = io.StringIO()
     run(stream, 100, 1.0).finish()
     assert stream.getvalue().splitlines() == [
-        "30/1000 frames, 1/s, 16:10 left",
-        "60/1000 frames, 1/s, 15:40 left",
-        "90/1000 frames, 1/s, 15:10 left",
+        "30/1000 frames, 1/s, 0:16:10 left",
+        "60/1000 frames, 1/s, 0:15:40 left",
+        "90/1000 frames, 1/s, 0:15:10 left",
         "100 frames in 101.0 s (0.99/s)",
     ]
 

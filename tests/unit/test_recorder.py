@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from stdc.training.recorder import History, Progress, ScalarLog, duration, keep_pictures, read_history, write_visualdl
+from stdc.training.recorder import History, Progress, ScalarLog, keep_pictures, read_history, write_visualdl
 
 
 def test_history_of_a_resumed_run_has_no_gap_and_no_repeat(tmp_path):
@@ -69,15 +69,6 @@ def test_progress_counts_images_and_waiting(monkeypatch):
     # 4 steps of 8 images in 2 s, 0.4 s of them waiting; 96 steps of 0.5 s to go.
     assert progress.take() == {"images_per_s": 16.0, "reader_wait_share": 0.2}
     assert progress.eta(4) == "0:00:48"
-
-
-def test_durations_are_read_at_a_glance():
-    assert [duration(seconds) for seconds in (0, 59.2, 3600, 86400 * 6)] == [
-        "0:00:00",
-        "0:01:00",
-        "1:00:00",
-        "144:00:00",
-    ]
 
 
 def test_history_lines_are_sorted_json(tmp_path):

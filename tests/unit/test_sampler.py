@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stdc.training.sampler import StepSampler, derived_seed
+from stdc.seeds import derived_seed
+from stdc.training.sampler import StepSampler
 
 ROOT = Path(__file__).resolve().parents[2]
 

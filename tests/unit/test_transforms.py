@@ -227,7 +227,7 @@ def test_settings_out_of_range_name_the_key(changes: Any, key: str) -> None:
 
 def test_crop_larger_than_the_largest_scaled_image_names_the_key() -> None:
     transforms.check_crop(settings(height=64, width=128), 32, 64)
-    with pytest.raises(InputError, match=r"^train.crop_width: 129 pixels, .* 32x64 .* only 128 .* lower"):
+    with pytest.raises(InputError, match=r"^train.crop_width: 129 pixels, .* 64x32 .* only 128 .* lower"):
         transforms.check_crop(settings(height=64, width=129), 32, 64)
     with pytest.raises(InputError, match=r"^train.crop_height: 65 "):
         transforms.check_crop(settings(height=65, width=128), 32, 64)

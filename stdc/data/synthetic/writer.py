@@ -17,6 +17,7 @@ from stdc.data.synthetic.paint import paint
 from stdc.data.synthetic.scene import Piece, make_scene
 from stdc.errors import InputError
 from stdc.machine.pool import run_parallel
+from stdc.seeds import sample_generator
 
 #: Invented places; no split shares one.
 CITIES: Dict[str, Tuple[str, ...]] = {
@@ -114,8 +115,7 @@ def write_frame(frame: Frame, section: Mapping[str, Any], root: Path) -> Dict[st
     """Draw and write one frame; {path relative to the root: SHA-256}."""
     height, width = section["height"], section["width"]
     split_number = list(CITIES).index(frame.split)
-    seed = np.random.SeedSequence((section["seed"], split_number, frame.index))
-    generator = np.random.RandomState(np.random.MT19937(seed))
+    generator = sample_generator(section["seed"], split_number, frame.index)
     scene = make_scene(height, width, frame.index, frame.count, generator)
     picture = paint(scene, height, width, generator)
     pieces = scene.pieces if frame.split != "test" else [p for p in scene.pieces if p.thing.label in _DUMMY]

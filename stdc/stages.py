@@ -1,0 +1,82 @@
+"""The stages' JSON files, parsed and checked once, at the programs' door.
+
+A rule writes for each stage the sections of the configuration that it depends on (`STAGES` in
+`workflow/rules/common.smk`). A program reads its file here into a frozen dataclass; below the door no mapping is passed
+on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Dict, Mapping
+
+from stdc.errors import InputError
+from stdc.files import read_json
+from stdc.recipe import Loop, Network, TrainRecipe, part_of, resolve
+
+#: The network halves the image five times, so a smaller crop leaves its last stage without a pixel.
+_LEAST_CROP = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainStage:
+    """What `train` reads.
+
+    Attributes:
+        network, recipe, loop: the sections `model` and `train`, in parts.
+        separator: between the two paths on a line of the lists.
+        document: the file's content, for the provenance.
+    """
+
+    network: Network
+    recipe: TrainRecipe
+    loop: Loop
+    separator: str
+    document: Mapping[str, Any]
+
+
+def read_train_stage(path: Path) -> TrainStage:
+    """Read the sections `model`, `train`, and `data`.
+
+    Raises:
+        InputError: names the file and the key that is missing or wrong.
+    """
+    document = read_sections(path, "model", "train", "data")
+    try:
+        recipe = resolve(document["train"])
+        for key in ("crop_height", "crop_width"):
+            crop = getattr(recipe.augmentation, key)
+            if crop < _LEAST_CROP:
+                raise InputError(f"train.{key}: {crop} pixels; the network needs at least {_LEAST_CROP}")
+        return TrainStage(
+            network=part_of(Network, document["model"]),
+            recipe=recipe,
+            loop=part_of(Loop, document["train"]),
+            separator=_separator(document["data"]),
+            document=document,
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def read_sections(path: Path, *names: str) -> Dict[str, Any]:
+    """A stage's file, with at least these sections.
+
+    Raises:
+        InputError: not a stage's file, or a section is missing; names both.
+    """
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: not a stage's configuration; an object with {', '.join(names)} is expected")
+    for name in names:
+        if not isinstance(document.get(name), dict):
+            raise InputError(f"{path}: section {name!r} is missing or has no keys")
+    return document
+
+
+def _separator(data: Mapping[str, Any]) -> str:
+    separator = data.get("separator")
+    if not isinstance(separator, str) or not separator:
+        raise InputError(f"data.separator: {separator!r}; one or more characters are expected, such as a comma")
+    return separator

@@ -1,0 +1,22 @@
+"""Quantities as people read them. Sizes are width x height everywhere, as in the recipes' names."""
+
+from __future__ import annotations
+
+import math
+from typing import Optional, Sequence
+
+
+def size_text(size: Optional[Sequence[int]]) -> str:
+    """Pixels of an image of (height, width) as "1024x512", width first; "unequal sizes" for None."""
+    return "unequal sizes" if size is None else f"{size[1]}x{size[0]}"
+
+
+def bytes_text(count: float) -> str:
+    """Bytes as "1.5 GB" or "36 MB"."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def clock_text(seconds: float) -> str:
+    """Seconds, rounded up, as h:mm:ss."""
+    whole = math.ceil(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
