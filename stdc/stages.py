@@ -60,6 +60,30 @@ def read_train_stage(path: Path) -> TrainStage:
         raise InputError(f"{path}: {error}") from None
 
 
+def read_configuration(path: Path) -> Dict[str, Any]:
+    """A recipe's YAML or a stage's JSON, as the programs take either that a person starts by hand.
+
+    Raises:
+        InputError: missing, unreadable, or not a table of sections; names the file.
+    """
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            import yaml
+        except ImportError as error:
+            raise InputError(f"{path}: reading a recipe needs PyYAML ({error}); run make setup") from None
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    else:
+        config = read_json(path)
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: sections such as train and evaluate are expected, found {type(config).__name__}")
+    return config
+
+
 def read_sections(path: Path, *names: str) -> Dict[str, Any]:
     """A stage's file, with at least these sections.
 

@@ -19,15 +19,31 @@ MODULES = sorted((REPOSITORY / "stdc").rglob("*.py"))
 RULE_FILES = [REPOSITORY / "Snakefile", *sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))]
 
 #: Slow to load, needed by single stages.
-HEAVY = {"paddle", "matplotlib", "visualdl", "torch", "jinja2"}
+HEAVY = {"paddle", "visualdl", "torch", "jinja2"}
 
-#: Where processes may be started: ranks, worker pools, and the questions to git and to the device's tools.
+#: Where processes are started: ranks, the questions to a device's tools, and pools of workers.
 STARTS_PROCESSES = {
     "stdc/machine/ranks.py",
     "stdc/machine/pool.py",
     "stdc/training/loader.py",
-    "stdc/provenance.py",
 }
+
+#: The rooms of `stdc/`, and the rooms that each one imports. What stands in `stdc/` itself is open to all.
+ROOMS: Dict[str, Set[str]] = {
+    "machine": set(),
+    "nn": set(),
+    "published": set(),
+    "data": {"machine"},
+    "weights": {"nn"},
+    "evaluation": {"data", "machine", "nn", "weights"},
+    "training": {"data", "evaluation", "machine", "nn", "weights"},
+    "report": {"data", "evaluation", "published"},
+    "doctor": {"data", "evaluation", "machine", "nn"},
+}
+
+#: Names of accelerators. Which kinds there are, and what differs between them, is known in two places.
+DEVICE_NAMES = {"gpu", "iluvatar_gpu"}
+KNOWS_DEVICES = {"machine", "doctor"}
 
 
 class Import(NamedTuple):
@@ -137,7 +153,47 @@ def test_only_the_launcher_and_worker_pools_start_processes() -> None:
         for path in MODULES + SCRIPTS
         if any(within(i.module, name) for i in imports(path) for name in starters) or calls(path) & started
     }
-    assert found <= STARTS_PROCESSES, sorted(found - STARTS_PROCESSES)
+    assert found == STARTS_PROCESSES
+
+
+def room_of(module: str) -> str:
+    """ "nn" of stdc.nn.blocks; empty for a module of `stdc/` itself and for foreign ones."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "stdc" and len(parts) > 1 and parts[1] in ROOMS else ""
+
+
+def test_rooms_import_the_rooms_below_them_and_no_others() -> None:
+    found: Dict[str, Set[str]] = {path.name: set() for path in (REPOSITORY / "stdc").iterdir() if path.is_dir()}
+    found.pop("__pycache__", None)
+    at_the_door: Set[str] = set()
+    for path in MODULES:
+        room = room_of(name_of(path).replace("/", "."))
+        imported = {room_of(item.module) for item in imports(path)} - {"", room}
+        if room:
+            found[room] |= imported
+        else:
+            at_the_door |= imported
+    assert found == ROOMS
+    assert at_the_door == set()
+
+
+def test_the_rooms_have_no_circle() -> None:
+    left = dict(ROOMS)
+    while left:
+        lowest = {room for room, below in left.items() if not below & set(left)}
+        assert lowest, sorted(left)
+        left = {room: below for room, below in left.items() if room not in lowest}
+
+
+def test_only_machine_and_doctor_tell_devices_apart() -> None:
+    """By name, that is; all others ask `stdc/machine/devices.py`. Help texts and the schema list the names for people."""
+    found = set()
+    for path in MODULES + SCRIPTS + TOOLS:
+        words = {node.value for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Constant)}
+        if words & DEVICE_NAMES:
+            parts = name_of(path).split("/")
+            found.add(parts[1] if parts[0] == "stdc" else name_of(path))
+    assert found == KNOWS_DEVICES
 
 
 def test_no_pickled_code_is_executed() -> None:

@@ -22,10 +22,11 @@ def main(_: argparse.Namespace) -> None:
     devices.prepare("cpu", 1)
     from stdc.nn import cost
     from stdc.nn.segmentor import build_segmentor
+    from stdc.published.reference import load_reference
 
     classifiers: List[Tuple[str, ...]] = []
     segmentors: List[Tuple[str, ...]] = []
-    for name, published in cost.PUBLISHED.items():
+    for name, published in load_reference().backbones.items():
         classifier = cost.count_classifier(name)
         classifiers.append(
             (
@@ -34,15 +35,15 @@ def main(_: argparse.Namespace) -> None:
                 f"{published.parameters_millions:.2f} M",
                 f"{classifier.macs / 1e6:.1f} M",
                 f"{classifier.operations / 1e6:.1f} M",
-                f"{published.megaflops} M",
+                f"{published.megaflops:.0f} M",
             )
         )
         model = build_segmentor(name)
-        inference = [cost.count_run(model, *size) for size in SIZES]
+        inference = [cost.count_forward(model, *size) for size in SIZES]
         segmentors.append(
             (
                 f"{name.upper()}-Seg",
-                millions(cost.count_run(model.cp.backbone, 32, 32).stored),
+                millions(cost.count_forward(model.cp.backbone, 32, 32).stored),
                 millions(inference[0].stored),
                 millions(cost.count_layers(model)[1]),
                 millions(cost.count_layers(build_segmentor(name, unused_heads=True))[1]),

@@ -11,25 +11,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scrip
 
 import program
 from stdc.errors import InputError
-from stdc.files import read_json
 from stdc.published import recipe_diff
+from stdc.stages import read_configuration
 
 
 def main(options: argparse.Namespace) -> None:
-    path = options.config
-    if path.suffix in (".yaml", ".yml"):
-        import yaml
-
-        try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
-    else:
-        config = read_json(path)
-    if not isinstance(config, dict) or not isinstance(config.get("train"), dict):
-        raise InputError(f"{path}: a section train is expected")
+    config = read_configuration(options.config)
+    if not isinstance(config.get("train"), dict):
+        raise InputError(f"{options.config}: a section train is expected")
     hardware = config.get("hardware") or {}
     devices = options.devices or hardware.get("devices") or 1
     rows = recipe_diff.compare(config["train"], devices)

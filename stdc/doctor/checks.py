@@ -33,7 +33,6 @@ _PACKAGES = {
     "yaml": "published figures",
     "cityscapesscripts": "label table",
     "visualdl": "records",
-    "matplotlib": "report",
     "jinja2": "report",
 }
 
@@ -59,11 +58,11 @@ def check_workflow_python(facts: Optional[Mapping[str, str]]) -> Finding:
     Args:
         facts: "path" and either "python" and "snakemake" or "error"; None: no interpreter was found.
     """
-    mend = "make setup, or name an interpreter with Snakemake 9 by --workflow-python"
+    fix = "make setup, or name an interpreter with Snakemake 9 by --workflow-python"
     if facts is None:
-        return Finding(WARNING, "workflow python", "no snakemake on PATH and no .venv/workflow", mend)
+        return Finding(WARNING, "workflow python", "no snakemake on PATH and no .venv/workflow", fix)
     if "error" in facts:
-        return Finding(PROBLEM, "workflow python", f"{facts['path']}: {facts['error']}", mend)
+        return Finding(PROBLEM, "workflow python", f"{facts['path']}: {facts['error']}", fix)
     found = f"{facts['python']} with Snakemake {facts['snakemake']} ({facts['path']})"
     if version_of(facts["python"]) < _OLDEST_WORKFLOW_PYTHON or version_of(facts["snakemake"]) < _OLDEST_SNAKEMAKE:
         return Finding(PROBLEM, "workflow python", found, "Snakemake 9 on Python 3.11 or later is needed; make setup")
@@ -78,25 +77,25 @@ def check_packages(packages: Mapping[str, Mapping[str, str]], paddle_version: st
         paddle_version: empty where Paddle cannot be imported.
         pure_protobuf: PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python is set.
     """
-    problems, mends = [], []
+    problems, fixes = [], []
     for name, facts in packages.items():
         if "error" in facts:
             problems.append(f"{name} ({_PACKAGES.get(name, _NEEDED)}): {facts['error']}")
-            mends.append(_import_mend(name, facts["error"]))
+            fixes.append(_import_fix(name, facts["error"]))
     paddle = version_of(paddle_version)
     numpy = packages.get("numpy", {}).get("version", "")
     protobuf = packages.get("google.protobuf", {}).get("version", "")
     if paddle and paddle < (3,) and version_of(numpy) >= (2,):
         problems.append(f"numpy {numpy} with paddle {paddle_version}, which was built for numpy 1")
-        mends.append('pip install "numpy<2"')
+        fixes.append('pip install "numpy<2"')
     if paddle and paddle < (2, 5) and version_of(protobuf) >= (4,) and not pure_protobuf:
         problems.append(f"protobuf {protobuf} with paddle {paddle_version}, whose generated code is older")
-        mends.append("pip install protobuf==3.20.3, or set PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python")
+        fixes.append("pip install protobuf==3.20.3, or set PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python")
     elif paddle and paddle < (3,) and version_of(protobuf) >= (7,):
         problems.append(f"protobuf {protobuf} with paddle {paddle_version}: training on several devices does not start")
-        mends.append('pip install "protobuf<7"')
+        fixes.append('pip install "protobuf<7"')
     if problems:
-        return Finding(PROBLEM, "packages", "; ".join(problems), "; ".join(dict.fromkeys(mends)))
+        return Finding(PROBLEM, "packages", "; ".join(problems), "; ".join(dict.fromkeys(fixes)))
     shown = ", ".join(f"{name} {packages[name]['version']}" for name in ("numpy", "google.protobuf", "cv2"))
     return Finding(OK, "packages", f"{shown} and {len(packages) - 3} more")
 
@@ -106,7 +105,7 @@ def package_names() -> Sequence[str]:
     return tuple(_PACKAGES)
 
 
-def _import_mend(name: str, error: str) -> str:
+def _import_fix(name: str, error: str) -> str:
     if "libGL" in error or "libgthread" in error or "libglib" in error:
         return (
             "this OpenCV wants a desktop: apt-get install libgl1 libglib2.0-0 (yum install mesa-libGL glib2), "
@@ -124,10 +123,10 @@ def check_paddle(facts: Mapping[str, Any], device: str) -> Finding:
         facts: "error", or "version", "cuda" (text or None), "custom" (device types of plug-ins).
     """
     if "error" in facts:
-        mend = "install the lock of this interpreter from requirements/ (make setup)"
+        fix = "install the lock of this interpreter from requirements/ (make setup)"
         if "libcu" in facts["error"] or "libix" in facts["error"]:
-            mend = "CUDA's or the SDK's libraries are not found: set LD_LIBRARY_PATH, or use the image made for it"
-        return Finding(PROBLEM, "paddle", facts["error"], mend)
+            fix = "CUDA's or the SDK's libraries are not found: set LD_LIBRARY_PATH, or use the image made for it"
+        return Finding(PROBLEM, "paddle", facts["error"], fix)
     built = f"built for CUDA {facts['cuda']}" if facts.get("cuda") else "built for the CPU"
     if facts.get("custom"):
         built += f", plug-ins: {', '.join(facts['custom'])}"
@@ -135,11 +134,11 @@ def check_paddle(facts: Mapping[str, Any], device: str) -> Finding:
     if version_of(facts["version"]) < _OLDEST_PADDLE:
         return Finding(PROBLEM, "paddle", found, "Paddle 2.4 or later is needed")
     if device == "gpu" and not facts.get("cuda"):
-        mend = "use the image stdc:cuda (CoreX: stdc:corex), or install requirements/paddle-cuda.lock; or --device cpu"
-        return Finding(PROBLEM, "paddle", found, mend)
+        fix = "use the image stdc:cuda (CoreX: stdc:corex), or install requirements/paddle-cuda.lock; or --device cpu"
+        return Finding(PROBLEM, "paddle", found, fix)
     if device == "iluvatar_gpu" and device not in facts.get("custom", ()):
-        mend = "install the plug-in paddle-iluvatar-gpu, or, with the SDK's own `+corex` Paddle, take --device gpu"
-        return Finding(PROBLEM, "paddle", found, mend)
+        fix = "install the plug-in paddle-iluvatar-gpu, or, with the SDK's own `+corex` Paddle, take --device gpu"
+        return Finding(PROBLEM, "paddle", found, fix)
     return Finding(OK, "paddle", found)
 
 
@@ -165,8 +164,8 @@ def check_nvidia_driver(output: Optional[str], cuda: str) -> Finding:
         cuda: "11.8".
     """
     if output is None:
-        mend = "is a driver installed? In a container: docker run --gpus all (needs the NVIDIA container toolkit)"
-        return Finding(PROBLEM, "driver", "nvidia-smi is not there or gives no answer", mend)
+        fix = "is a driver installed? In a container: docker run --gpus all (needs the NVIDIA container toolkit)"
+        return Finding(PROBLEM, "driver", "nvidia-smi is not there or gives no answer", fix)
     facts = read_nvidia_smi(output)
     if not facts:
         return Finding(PROBLEM, "driver", f"nvidia-smi: {_first_line(output)}", "install or reload the NVIDIA driver")
@@ -175,11 +174,11 @@ def check_nvidia_driver(output: Optional[str], cuda: str) -> Finding:
     oldest = _OLDEST_DRIVER.get(family[0]) if family else None
     if oldest and version_of(facts["driver"]) < oldest:
         needed = ".".join(f"{part:02d}" if index else str(part) for index, part in enumerate(oldest))
-        mend = f"CUDA {cuda} needs driver {needed} or later, or take a Paddle built for an older CUDA"
-        return Finding(PROBLEM, "driver", found, mend)
+        fix = f"CUDA {cuda} needs driver {needed} or later, or take a Paddle built for an older CUDA"
+        return Finding(PROBLEM, "driver", found, fix)
     if version_of(facts["cuda"])[:2] < version_of(cuda)[:2]:
-        mend = "works within the release family; if a kernel is missing, update the driver"
-        return Finding(WARNING, "driver", found, mend)
+        fix = "works within the release family; if a kernel is missing, update the driver"
+        return Finding(WARNING, "driver", found, fix)
     return Finding(OK, "driver", found)
 
 
@@ -191,11 +190,11 @@ def check_iluvatar_driver(output: Optional[str], sdk: str) -> Finding:
         sdk: version of the SDK by Paddle's name or the folder's; empty where neither tells.
     """
     if output is None:
-        mend = (
+        fix = (
             "is the driver loaded (lspci -d 1e3e:)? In a container: --privileged -v /dev:/dev, or --runtime iluvatar; "
             "/usr/local/corex/bin must be on PATH"
         )
-        return Finding(PROBLEM, "driver", "ixsmi is not there or gives no answer", mend)
+        return Finding(PROBLEM, "driver", "ixsmi is not there or gives no answer", fix)
     facts = read_ixsmi(output)
     if not facts:
         return Finding(PROBLEM, "driver", f"ixsmi: {_first_line(output)}", "load the driver of the SDK's release")
@@ -231,16 +230,16 @@ def check_devices(device: str, asked: int, visible: Optional[int], closed_nodes:
         return Finding(PROBLEM, "devices", f"{asked} x {device} asked for, Paddle could not be asked", "see above")
     found = f"{visible} x {device} visible, {asked} asked for"
     if closed_nodes:
-        mend = "docker run --group-add <group of the device files>, or --user 0; on a host join that group"
-        return Finding(PROBLEM, "devices", f"{found}; no permission for {', '.join(closed_nodes)}", mend)
+        fix = "docker run --group-add <group of the device files>, or --user 0; on a host join that group"
+        return Finding(PROBLEM, "devices", f"{found}; no permission for {', '.join(closed_nodes)}", fix)
     if visible < asked:
         shown = (
             "make them visible (CUDA_VISIBLE_DEVICES; docker run --gpus all, CoreX: --runtime iluvatar or --privileged)"
         )
         if device == "iluvatar_gpu":
             shown = "make them visible (docker run --runtime iluvatar, or --privileged -v /dev:/dev)"
-        mend = f"{shown}, or fewer: STDC_DEVICES={visible}" if visible else f"{shown}, or take --device cpu"
-        return Finding(PROBLEM, "devices", found, mend)
+        fix = f"{shown}, or fewer: STDC_DEVICES={visible}" if visible else f"{shown}, or take --device cpu"
+        return Finding(PROBLEM, "devices", found, fix)
     if visible > asked:
         return Finding(OK, "devices", f"{found}; the others stay idle")
     return Finding(OK, "devices", found)
@@ -252,24 +251,24 @@ def check_shared_memory(free: Optional[int], plan: Plan) -> Finding:
     Args:
         free: bytes; None: there is no such folder, or it is not writable.
     """
-    mend = "docker run --shm-size 8g (compose: shm_size), or --ipc host"
+    fix = "docker run --shm-size 8g (compose: shm_size), or --ipc host"
     if free is None:
-        return Finding(PROBLEM, "/dev/shm", "not there or not writable; data workers need it for semaphores", mend)
-    flying = bytes_text(plan.batches_in_flight_bytes())
+        return Finding(PROBLEM, "/dev/shm", "not there or not writable; data workers need it for semaphores", fix)
+    in_flight = bytes_text(plan.batches_in_flight_bytes())
     found = (
         f"{bytes_text(free)} free; {plan.devices} x {plan.workers} workers x batch {plan.device_batch}: "
-        f"{flying} in flight, through pipes"
+        f"{in_flight} in flight, through pipes"
     )
     if free < _SEMAPHORE_BYTES:
-        return Finding(PROBLEM, "/dev/shm", found, mend)
+        return Finding(PROBLEM, "/dev/shm", found, fix)
     if plan.device != "cpu" and plan.devices > 1 and free < _COLLECTIVE_BYTES:
         needed = bytes_text(_COLLECTIVE_BYTES)
-        return Finding(PROBLEM, "/dev/shm", f"{found}; {plan.devices} devices exchange gradients here: {needed}", mend)
+        return Finding(PROBLEM, "/dev/shm", f"{found}; {plan.devices} devices exchange gradients here: {needed}", fix)
     return Finding(OK, "/dev/shm", found)
 
 
 def check_memory(available: int, plan: Plan) -> Finding:
-    """Main memory against the batches in flight and one process of Paddle a device."""
+    """Main memory against the batches in flight and one process of Paddle per device."""
     process = 2_000_000_000
     needed = plan.batches_in_flight_bytes() + plan.devices * process
     found = f"{bytes_text(available)} available, about {bytes_text(needed)} needed for {plan.devices} process(es)"
@@ -283,19 +282,19 @@ def check_disk(free: int, needs: Mapping[str, int], folder: str) -> Finding:
     needed = sum(needs.values())
     parts = ", ".join(f"{name} {bytes_text(count)}" for name, count in needs.items())
     found = f"{bytes_text(free)} free in {folder}, {bytes_text(needed)} needed ({parts})"
-    mend = "free some space, lower train.keep_checkpoint_max, or run elsewhere with --directory"
+    fix = "free some space, lower train.keep_checkpoint_max, or run elsewhere with --directory"
     if free < needed:
-        return Finding(PROBLEM, "disk", found, mend)
+        return Finding(PROBLEM, "disk", found, fix)
     if free < 2 * needed:
-        return Finding(WARNING, "disk", found, mend)
+        return Finding(WARNING, "disk", found, fix)
     return Finding(OK, "disk", found)
 
 
 def check_writable(error: Optional[str], folder: str) -> Finding:
     """Whether the run may write where it will."""
     if error:
-        mend = 'in a container: docker run --user "$(id -u):$(id -g)" with a folder of yours at /results'
-        return Finding(PROBLEM, "results folder", f"{folder}: {error}", mend)
+        fix = 'in a container: docker run --user "$(id -u):$(id -g)" with a folder of yours at /results'
+        return Finding(PROBLEM, "results folder", f"{folder}: {error}", fix)
     return Finding(OK, "results folder", f"{folder} is writable")
 
 
@@ -308,8 +307,8 @@ def check_evaluation(answer: Mapping[str, Any]) -> Finding:
     """
     name = "two images evaluated"
     if "error" in answer:
-        mend = "the last lines above say why; with memory errors take a smaller size or free the device"
-        return Finding(PROBLEM, name, answer["error"], mend)
+        fix = "the last lines above say why; with memory errors take a smaller size or free the device"
+        return Finding(PROBLEM, name, answer["error"], fix)
     difference = answer["difference"]
     found = f"{answer['pixels']} pixels counted in {answer['seconds']:.1f} s"
     if answer["pixels"] != answer["expected"]:
@@ -333,8 +332,8 @@ def check_probe_memory(name: str, answer: Mapping[str, Any]) -> Finding:
     if "skipped" in answer:
         return Finding(WARNING, name, f"not tried: {answer['skipped']}", "try it on the machine of the run")
     if "error" in answer:
-        mend = "smaller crops or more devices for the same global batch; in evaluation fewer or smaller scales"
-        return Finding(PROBLEM, name, answer["error"], mend)
+        fix = "smaller crops or more devices for the same global batch; in evaluation fewer or smaller scales"
+        return Finding(PROBLEM, name, answer["error"], fix)
     peak, total = answer["peak"], answer["total"]
     if peak is None:
         return Finding(OK, name, f"{answer['what']} fits, {answer['seconds']:.1f} s (memory is not told here)")
@@ -354,11 +353,11 @@ def check_ranks(answer: Mapping[str, Any]) -> Finding:
     if "skipped" in answer:
         return Finding(OK, name, f"not needed: {answer['skipped']}")
     if "error" in answer:
-        mend = (
+        fix = (
             "does the host name resolve to a reachable address (GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME)? "
             "NCCL_DEBUG=INFO says more; /dev/shm large enough?"
         )
-        return Finding(PROBLEM, name, answer["error"], mend)
+        return Finding(PROBLEM, name, answer["error"], fix)
     found = f"{answer['ranks']} ranks, {bytes_text(answer['bytes'])} in {answer['seconds']:.3f} s"
     if not answer["correct"]:
         return Finding(

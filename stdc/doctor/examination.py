@@ -28,13 +28,13 @@ class Settings(NamedTuple):
         program: path of the program that runs a probe: `program --probe NAME --plan FILE --answer FILE`.
         workflow_python: interpreter with Snakemake; None: look for one.
         limit_s: seconds a probe may take.
-        say: receives lines about what is going on.
+        log: receives lines about what is going on.
     """
 
     program: str
     workflow_python: Optional[str]
     limit_s: float
-    say: Callable[[str], None]
+    log: Callable[[str], None]
 
 
 def examine(plan: Plan, settings: Settings) -> List[Finding]:
@@ -80,7 +80,7 @@ def _try_out(plan: Plan, visible: int, settings: Settings) -> List[Finding]:
     network = _ask("network", plan, settings)
     error = {"error": network.get("error", "no answer")}
     found = [checks.check_evaluation(network.get("evaluation", error))]
-    # After a crash each later step has the same reason.
+    # If the probe crashed, its later steps did not run; reporting them would repeat its error.
     if "evaluation" in network:
         found.append(checks.check_probe_memory("evaluation memory", network.get("memory", error)))
     if "memory" in network:
@@ -95,30 +95,30 @@ def _try_out(plan: Plan, visible: int, settings: Settings) -> List[Finding]:
 
 def _ask(name: str, plan: Plan, settings: Settings) -> Dict[str, Any]:
     """The answer of a probe; what it printed last under "error" where it did not come to its end."""
-    settings.say(f"trying {name}")
+    settings.log(f"trying {name}")
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         files.write_json(Path(folder) / "plan.json", as_dict(plan))
         command = [sys.executable, settings.program, "--probe", name, "--plan", str(Path(folder) / "plan.json")]
         command += ["--answer", str(answer)]
-        told = ranks.ask(command, settings.limit_s, _ENVIRONMENT)
+        outcome = ranks.ask(command, settings.limit_s, _ENVIRONMENT)
         try:
             values: Dict[str, Any] = files.read_json(answer) if answer.exists() else {}
         except InputError:
             values = {}
-    if told.code != 0 or not values:
-        values["error"] = _how_it_ended(told, settings.limit_s)
-        for line in told.output.strip().splitlines()[-_LINES_OF_A_CRASH:]:
-            settings.say(f"  {line}")
+    if outcome.code != 0 or not values:
+        values["error"] = _how_it_ended(outcome, settings.limit_s)
+        for line in outcome.output.strip().splitlines()[-_LINES_OF_A_CRASH:]:
+            settings.log(f"  {line}")
     return values
 
 
-def _how_it_ended(told: ranks.Answer, limit_s: float) -> str:
-    if told.code is None:
+def _how_it_ended(outcome: ranks.Answer, limit_s: float) -> str:
+    if outcome.code is None:
         return f"no end within {limit_s:.0f} s"
-    lines: Sequence[str] = [line.strip() for line in told.output.splitlines() if line.strip()]
+    lines: Sequence[str] = [line.strip() for line in outcome.output.splitlines() if line.strip()]
     last = lines[-1][:300] if lines else "without a word"
-    if told.code < 0:
+    if outcome.code < 0:
         # 9: most often the kernel, for want of memory.
-        return f"killed by signal {-told.code}; last line: {last}"
-    return f"ended with code {told.code}: {last}"
+        return f"killed by signal {-outcome.code}; last line: {last}"
+    return f"ended with code {outcome.code}: {last}"

@@ -16,13 +16,13 @@ class Finding(NamedTuple):
         level: OK; WARNING, the run may start and may suffer; PROBLEM, it would fail.
         check: what was looked at.
         found: what is there, with the figures that the level was decided by.
-        mend: what to do; empty for OK.
+        fix: what to do; empty for OK.
     """
 
     level: str
     check: str
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def count(findings: Sequence[Finding], level: str) -> int:
@@ -31,13 +31,13 @@ def count(findings: Sequence[Finding], level: str) -> int:
 
 
 def table(findings: Sequence[Finding]) -> List[str]:
-    """Lines for a terminal: one row a check, the mend below it."""
+    """Lines for a terminal: one row per check, the fix below it."""
     width = max((len(finding.check) for finding in findings), default=0)
     lines = []
     for finding in findings:
         lines.append(f"{finding.level:<8} {finding.check:<{width}}  {finding.found}")
-        if finding.mend:
-            lines.append(f"{'':<8} {'':<{width}}  -> {finding.mend}")
+        if finding.fix:
+            lines.append(f"{'':<8} {'':<{width}}  -> {finding.fix}")
     return lines
 
 

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from stdc import recipe
+from stdc.doctor import facts
 from stdc.errors import InputError
 
 Size = Tuple[int, int]
 
 #: Numbers in a weights file, running statistics and unused heads included; held by a test.
 PARAMETERS = {"stdc1": 8_938_589, "stdc2": 12_975_197}
-_BYTES_A_NUMBER = 4
-#: Cityscapes' own.
+_BYTES_PER_NUMBER = 4
+#: Size of a Cityscapes image, (height, width).
 _DEFAULT_SIZE: Size = (1024, 2048)
-#: Train id rasters are large areas of one value; a tenth of this is usual.
-_LABEL_BYTES_A_PIXEL = 0.1
-_IMAGE_BYTES_A_PIXEL = 3.0
-#: Report, records, logs.
+#: Bytes per pixel of a train id raster as PNG, at most: large areas of one value; a tenth of this is usual.
+_LABEL_BYTES_PER_PIXEL = 0.1
+_IMAGE_BYTES_PER_PIXEL = 3.0
+#: What the report, the records for VisualDL and the logs take together.
 _PAGES_BYTES = 50_000_000
 
 
@@ -29,9 +30,10 @@ class Plan:
     """What the run will ask for. Sizes are (height, width) in pixels.
 
     Attributes:
-        device, devices, threads, workers: kind and number of devices, CPU threads a process, data workers a device.
+        device, devices, threads, workers: kind and number of devices, CPU threads per process, data workers per
+            device.
         backbone: "stdc1" or "stdc2".
-        device_batch: images a device sees a step.
+        device_batch: images per device and step.
         crop: of a training image.
         eval_size: of a validation image.
         scale: the largest factor that evaluation resizes images by.
@@ -61,7 +63,7 @@ class Plan:
 
     def weights_bytes(self) -> int:
         """Of one weights file."""
-        return PARAMETERS[self.backbone] * _BYTES_A_NUMBER
+        return PARAMETERS[self.backbone] * _BYTES_PER_NUMBER
 
     def disk_needs(self) -> Dict[str, int]:
         """Bytes that the run will have written at its largest, by what for."""
@@ -77,23 +79,28 @@ class Plan:
         """Main memory of the samples that all data workers have ready or in hand: float32 image and 8-bit label."""
         ahead = 2
         pixels = self.crop[0] * self.crop[1]
-        return self.devices * max(self.workers, 1) * ahead * self.device_batch * pixels * (3 * _BYTES_A_NUMBER + 1)
+        return self.devices * max(self.workers, 1) * ahead * self.device_batch * pixels * (3 * _BYTES_PER_NUMBER + 1)
 
 
 def make_plan(
     config: Mapping[str, Any],
-    device: str,
-    devices: int,
-    threads: int,
-    workers: int,
-    dataset: Optional[str],
+    *,
     folder: str,
+    device: Optional[str] = None,
+    devices: Optional[int] = None,
+    threads: Optional[int] = None,
+    workers: Optional[int] = None,
+    dataset: Optional[str] = None,
     eval_size: Optional[Size] = None,
 ) -> Plan:
-    """The plan of a configuration on given hardware.
+    """The plan of a configuration on given hardware. What is left out is found as the profiles and the rules find it.
 
     Args:
-        config: sections `model`, `train`, `evaluate`, and, where there are any, `seeds` and `synthetic`.
+        config: sections `model`, `train`, `evaluate`, and, where there are any, `seeds`, `hardware` and `synthetic`.
+        folder: working directory of the run.
+        device: default: STDC_DEVICE, which the images set, else the configuration's, else the CPU.
+        devices: default: STDC_DEVICES, else those in this machine, else the configuration's.
+        threads, workers: default: the configuration's.
         dataset: overrides the configuration's own.
         eval_size: overrides what the dataset shows.
     Raises:
@@ -102,6 +109,11 @@ def make_plan(
     for section in ("model", "train", "evaluate"):
         if not isinstance(config.get(section), Mapping):
             raise InputError(f"configuration: section {section!r} is missing; give a recipe of config/")
+    hardware = config.get("hardware") or {}
+    device = device or os.environ.get("STDC_DEVICE") or str(hardware.get("device") or "cpu")
+    if not devices:
+        devices = int(os.environ.get("STDC_DEVICES") or 0) or len(facts.device_nodes(device))
+        devices = devices or int(hardware.get("devices") or 1)
     backbone = config["model"].get("backbone")
     if backbone not in PARAMETERS:
         raise InputError(f"model.backbone: {backbone!r} is not one of {', '.join(sorted(PARAMETERS))}")
@@ -113,8 +125,8 @@ def make_plan(
     return Plan(
         device=device,
         devices=devices,
-        threads=threads,
-        workers=workers,
+        threads=threads or int(hardware.get("threads") or 1),
+        workers=int(hardware.get("workers", 2)) if workers is None else workers,
         backbone=backbone,
         device_batch=trained.schedule.per_device_batch(devices),
         crop=(trained.augmentation.crop_height, trained.augmentation.crop_width),
@@ -144,7 +156,7 @@ def _generated(synthetic: Mapping[str, Any]) -> Tuple[Size, int]:
         return _DEFAULT_SIZE, 0
     size = int(synthetic["height"]), int(synthetic["width"])
     frames = sum(int(synthetic.get(split) or 0) for split in ("train", "val", "test"))
-    return size, int(frames * size[0] * size[1] * (_IMAGE_BYTES_A_PIXEL + 3 * _LABEL_BYTES_A_PIXEL))
+    return size, int(frames * size[0] * size[1] * (_IMAGE_BYTES_PER_PIXEL + 3 * _LABEL_BYTES_PER_PIXEL))
 
 
 def _on_disk(root: Path) -> Tuple[Size, int]:
@@ -160,8 +172,8 @@ def _on_disk(root: Path) -> Tuple[Size, int]:
         if frames == 0:
             size = _png_size(image) or size
         frames += 1
-    labels = int(frames * size[0] * size[1] * _LABEL_BYTES_A_PIXEL)
-    # PNG in a zip does not shrink: unpacked it takes as much again.
+    labels = int(frames * size[0] * size[1] * _LABEL_BYTES_PER_PIXEL)
+    # A zip holds PNG files, which do not get smaller by zipping: unpacked they take as much again.
     archives = sum(path.stat().st_size for path in root.glob("*.zip")) if frames == 0 else 0
     return size, labels + archives
 
@@ -179,8 +191,3 @@ def _png_size(path: Path) -> Optional[Size]:
     if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n":
         return None
     return int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big")
-
-
-def default_device(config: Mapping[str, Any]) -> str:
-    """STDC_DEVICE, which the images set, else the configuration's, else the CPU."""
-    return os.environ.get("STDC_DEVICE") or str((config.get("hardware") or {}).get("device") or "cpu")

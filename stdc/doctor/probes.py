@@ -24,8 +24,8 @@ from stdc.units import bytes_text, size_text
 _TRIAL_SIZE = (256, 512)
 #: A training step of more pixels takes too long on the CPU.
 _CPU_STEP_PIXELS = 1 << 20
-#: Peak of an evaluation on the CPU, bytes a pixel; measured 370 with both networks.
-CPU_BYTES_A_PIXEL = 500
+#: Peak of an evaluation on the CPU, bytes per pixel; measured 370 with both networks.
+CPU_BYTES_PER_PIXEL = 500
 
 Write = Callable[[Dict[str, Any]], None]
 
@@ -185,7 +185,7 @@ def _evaluation_too_large(plan: Plan) -> str:
     from stdc.doctor.facts import memory_available
 
     pixels = plan.eval_size[0] * plan.eval_size[1] * plan.scale**2
-    needed, available = pixels * CPU_BYTES_A_PIXEL, memory_available()
+    needed, available = pixels * CPU_BYTES_PER_PIXEL, memory_available()
     if plan.device == "cpu" and needed > 0.8 * available:
         return f"{_evaluation_text(plan)} needs about {bytes_text(needed)}, {bytes_text(available)} are available"
     return ""
@@ -210,16 +210,16 @@ def _measure(plan: Plan, trial: Callable[[], None], skip: str) -> Dict[str, Any]
     return {"seconds": time.monotonic() - started, "peak": peak, "total": total}
 
 
-def _peak_memory(kind: str) -> Tuple[Optional[int], Optional[int]]:
+def _peak_memory(device: str) -> Tuple[Optional[int], Optional[int]]:
     """(peak so far, whole) bytes; (None, None) where the device does not tell."""
     import paddle
 
     from stdc.doctor.facts import memory_available
 
-    if kind == "cpu":
+    if device == "cpu":
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return peak, memory_available() + peak
-    if kind == "gpu":
+    if device == "gpu":
         properties = paddle.device.cuda.get_device_properties(0)
         # Reserved, not allocated: what the allocator holds is what others cannot have.
         return int(paddle.device.cuda.max_memory_reserved()), int(properties.total_memory)

@@ -12,19 +12,19 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Optional
 
 from stdc.errors import InputError
 from stdc.recipe import Kernels
 
 KINDS = ("cpu", "gpu", "iluvatar_gpu")
 
-#: Environment that `prepare` may set, for provenance and for the environment of ranks.
+#: Variables that `prepare` may set. Provenance records them, and ranks inherit them.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 AMD_VARIABLE = "MKL_DEBUG_CPU_TYPE"
 
 
-def prepare(device: str, threads: int, flags: Mapping[str, bool] = {}) -> None:
+def prepare(device: str, threads: int, flags: Optional[Mapping[str, bool]] = None) -> None:
     """Set what has to be set before paddle is imported (threads, kernel flags, collective library), and import it.
 
     Args:
@@ -40,10 +40,10 @@ def prepare(device: str, threads: int, flags: Mapping[str, bool] = {}) -> None:
     if threads < 1:
         raise InputError(f"threads: {threads}; at least 1 is needed")
     if "paddle" in sys.modules:
-        raise RuntimeError("device.prepare: paddle is imported already")
+        raise RuntimeError("devices.prepare: paddle is imported already")
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)
-    for name, value in flags.items():
+    for name, value in (flags or {}).items():
         os.environ["FLAGS_" + name] = "1" if value else "0"
     os.environ.setdefault("GLOG_minloglevel", "2")
     if device == "cpu" and is_amd():
@@ -68,7 +68,7 @@ def kernel_flags(kernels: Kernels) -> Dict[str, bool]:
 
 
 def select(device: str) -> None:
-    """Make `device` the one that tensors are made on; in a rank, the rank's own.
+    """Make `device` the default place of new tensors; in a rank, the device that belongs to the rank.
 
     Raises:
         InputError: this Paddle has no such device, or none is visible.
@@ -94,6 +94,11 @@ def count(device: str) -> int:
         return int(paddle.device.cuda.device_count()) if paddle.is_compiled_with_cuda() else 0
     custom = getattr(paddle.device, "get_available_custom_device", None)
     return sum(name.split(":")[0] == device for name in custom()) if custom else 0
+
+
+def has_sync_batch_norm(device: str) -> bool:
+    """Whether Paddle's own synchronized batch norm runs on this kind of device."""
+    return device == "gpu"
 
 
 def synchronize(device: str) -> None:
@@ -153,7 +158,7 @@ def _import_quietly() -> None:
     except BaseException:
         sys.stderr.write(heard.getvalue())
         raise
-    # Batch norms have tracked running statistics for years; said once a process.
+    # Paddle says once per process that batch norm updates its running statistics in training. It always has.
     warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
 
 

@@ -48,14 +48,21 @@ class STDCNet(nn.Layer):
         self._initialize()
 
     def _initialize(self) -> None:
-        # A second draw over Paddle's own, in PaddleSeg's order: the same seed then gives the same weights, bit for bit.
+        # Draws anew over the weights that Paddle has drawn already. PaddleSeg does the same in the same order, so equal
+        # seeds give equal weights, bit for bit.
         normal = nn.initializer.Normal(std=INITIAL_STD)
         for layer in self.sublayers():
             if isinstance(layer, nn.Conv2D):
                 normal(layer.weight, layer.weight.block)
 
     def forward(self, x: paddle.Tensor) -> List[paddle.Tensor]:
-        """Features at 1/2, 1/4, 1/8, 1/16 and 1/32 of the input's size (sizes rounded up), channels as in CHANNELS."""
+        """Five feature maps.
+
+        Args:
+            x: normalized images, (N, 3, H, W), float32.
+        Returns:
+            Features at 1/2, 1/4, 1/8, 1/16 and 1/32 of the input's size, sizes rounded up: (N, CHANNELS[i], …).
+        """
         stage_ends = [0, 1]
         for depth in self.depths:
             stage_ends.append(stage_ends[-1] + depth)

@@ -27,6 +27,13 @@ class BackboneConv(nn.Layer):
         self.bn = nn.BatchNorm2D(out_channels)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Non-negative features.
+
+        Args:
+            x: (N, in_channels, H, W), float32.
+        Returns:
+            (N, out_channels, H/stride, W/stride), sizes rounded up.
+        """
         return F.relu(self.bn(self.conv(x)))
 
 
@@ -42,6 +49,13 @@ class DecoderConv(nn.Layer):
         self._batch_norm = nn.BatchNorm2D(out_channels)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Non-negative features of the input's size.
+
+        Args:
+            x: (N, in_channels, H, W), float32.
+        Returns:
+            (N, out_channels, H, W).
+        """
         return F.relu(self._batch_norm(self._conv(x)))
 
 
@@ -60,7 +74,8 @@ class ShortTermDenseConcatenate(nn.Layer):
     def __init__(self, in_channels: int, out_channels: int, stride: int, pool_counts_padding: bool = False) -> None:
         super().__init__()
         half, quarter, eighth = out_channels // 2, out_channels // 4, out_channels // 8
-        # Registered before it is filled: the order of parameters is PaddleSeg's.
+        # Registered before it is filled, because parameters are listed in order of registration, and the order of
+        # PaddleSeg decides which numbers a seed draws for which layer.
         self.conv_list = nn.LayerList()
         self.stride = stride
         if stride == 2:
@@ -75,6 +90,13 @@ class ShortTermDenseConcatenate(nn.Layer):
         self.conv_list.append(BackboneConv(eighth, eighth, 3))
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """The four parts side by side.
+
+        Args:
+            x: (N, in_channels, H, W), float32.
+        Returns:
+            (N, C, H/stride, W/stride), sizes rounded up; channels in the order of the parts.
+        """
         first = self.conv_list[0](x)  # (N, C/2, H, W)
         part = first
         if self.stride == 2:
@@ -88,7 +110,7 @@ class ShortTermDenseConcatenate(nn.Layer):
 
 
 class AttentionRefinement(nn.Layer):
-    """Re-weights its channels by an attention computed from their global averages."""
+    """Convolves, then scales each channel by an attention in (0, 1) computed from all channels' global averages."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -97,6 +119,13 @@ class AttentionRefinement(nn.Layer):
         self.bn_atten = nn.BatchNorm2D(out_channels)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Features of the input's size.
+
+        Args:
+            x: (N, in_channels, H, W), float32.
+        Returns:
+            (N, out_channels, H, W).
+        """
         features = self.conv(x)
         attention = F.adaptive_avg_pool2d(features, 1)  # (N, C, 1, 1)
         attention = F.sigmoid(self.bn_atten(self.conv_atten(attention)))
@@ -104,7 +133,7 @@ class AttentionRefinement(nn.Layer):
 
 
 class FeatureFusion(nn.Layer):
-    """Fuses the detail features of the backbone with the context path's."""
+    """Fuses the detail features of the backbone with the features of the context path."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -113,6 +142,14 @@ class FeatureFusion(nn.Layer):
         self.conv2 = nn.Conv2D(out_channels // 4, out_channels, 1)
 
     def forward(self, detail: paddle.Tensor, context: paddle.Tensor) -> paddle.Tensor:
+        """Fused features.
+
+        Args:
+            detail: (N, C1, H, W), float32.
+            context: (N, C2, H, W), float32; C1 + C2 = in_channels.
+        Returns:
+            (N, out_channels, H, W).
+        """
         features = self.convblk(paddle.concat([detail, context], axis=1))
         attention = F.adaptive_avg_pool2d(features, 1)  # (N, C, 1, 1)
         attention = F.sigmoid(self.conv2(F.relu(self.conv1(attention))))
@@ -128,4 +165,11 @@ class SegmentationHead(nn.Layer):
         self.conv_out = nn.Conv2D(mid_channels, classes, 1)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Logits.
+
+        Args:
+            x: (N, in_channels, H, W), float32.
+        Returns:
+            (N, classes, H, W).
+        """
         return self.conv_out(self.conv(x))

@@ -6,7 +6,7 @@ One multiply-accumulate (MAC) of a convolution is one multiplication and one add
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
+from typing import Any, Iterator, List, NamedTuple, Set, Tuple
 
 import paddle
 from paddle import nn
@@ -28,8 +28,8 @@ class Count(NamedTuple):
         learned: parameters that training changes.
         stored: those and the running statistics of batch norm, as they stand in a weights file.
         macs: multiply-accumulates of all convolutions.
-        operations: those, and two a value of batch norm, one a value of ReLU, one a value that is pooled. The paper's
-            figures for its ImageNet networks contain all of these.
+        operations: those, and two per value of batch norm, one per value of ReLU, one per value that is pooled. The
+            paper's figures for its ImageNet networks contain all of these.
     """
 
     learned: int
@@ -38,17 +38,7 @@ class Count(NamedTuple):
     operations: int
 
 
-class Published(NamedTuple):
-    """Figures of the paper for an ImageNet network; the operations also stand in the names of its weight files."""
-
-    parameters_millions: float
-    megaflops: int
-
-
-PUBLISHED: Dict[str, Published] = {"stdc1": Published(8.44, 813), "stdc2": Published(12.47, 1446)}
-
-
-def count_run(model: nn.Layer, height: int, width: int) -> Count:
+def count_forward(model: nn.Layer, height: int, width: int) -> Count:
     """What one image of (height, width) costs in a segmentor or a backbone.
 
     The heads that only training uses are not run and so not counted.
@@ -90,11 +80,11 @@ def count_classifier(name: str, side: int = 224) -> Count:
     The classifier is the authors': convolution 1x1 to 1024 channels with batch norm and ReLU, average pooling, two
     linear layers without bias (1024 to 1024 with ReLU, 1024 to 1000).
     """
-    backbone = count_run(STDCNet(name), side, side)
+    backbone = count_forward(STDCNet(name), side, side)
     channels, pixels = CHANNELS[-1], (side // 32) ** 2
     linear = channels * channels + channels * _IMAGENET_CLASSES
     macs = channels * channels * pixels + linear
-    # Batch norm twice, ReLU and pooling once a value, and the ReLU between the linear layers.
+    # Per value, batch norm counts twice, ReLU and pooling once; then the ReLU between the linear layers.
     others = 4 * channels * pixels + channels
     return Count(
         learned=backbone.learned + channels * channels + linear + 2 * channels,

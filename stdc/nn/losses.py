@@ -99,7 +99,7 @@ def ohem_cross_entropy(
     losses = F.cross_entropy(
         logits, train_id.astype("int64").unsqueeze(1), ignore_index=IGNORE, reduction="none", axis=1
     ).flatten()  # (N*H*W,)
-    # The logarithm of the float32 value: a probability equal to the threshold is not hard.
+    # Round the threshold to float32 first, so that a pixel exactly at it is not counted as hard.
     hard_loss = float(-np.log(np.float32(threshold)))
     if rule == "authors":
         return _authors_mean(losses, hard_loss, min_kept)
@@ -161,7 +161,8 @@ def _paddleseg_mean(losses: paddle.Tensor, labeled: paddle.Tensor, hard_loss: fl
     elif hard_pixels >= min_kept:
         kept = hard
     else:
-        # Ignored pixels have loss 0 and so are never harder than the last of fewer than all labeled ones.
+        # Ignored pixels have loss 0. Since min_kept is less than the number of labeled pixels, they are never above the
+        # min_kept-th largest loss.
         kept = losses > paddle.topk(losses.detach(), min_kept)[0][-1]
     kept = kept.astype(losses.dtype)
     return (losses * kept).mean() / (kept.mean() + KEPT_EPSILON)

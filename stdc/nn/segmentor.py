@@ -52,10 +52,17 @@ class ContextPath(nn.Layer):
         self.conv_avg = DecoderConv(CHANNELS[4], CONTEXT_CHANNELS, 1)
 
     def forward(self, x: paddle.Tensor) -> Tuple[List[paddle.Tensor], paddle.Tensor, paddle.Tensor]:
-        """The backbone's five features, and the context features at 1/8 and at 1/16."""
+        """Features for the fusion and for the heads.
+
+        Args:
+            x: normalized images, (N, 3, H, W), float32.
+        Returns:
+            The backbone's five feature maps, (N, CHANNELS[i], H/2^(i+1), W/2^(i+1)); the context features at 1/8,
+            (N, 128, H/8, W/8); the context features at 1/16, (N, 128, H/16, W/16). Sizes are rounded up.
+        """
         features = self.backbone(x)
         _, _, features8, features16, features32 = features
-        # Nearest upsampling of a single pixel is broadcasting.
+        # The sum below broadcasts this single pixel; PaddleSeg upsamples it by nearest first, with equal values.
         average = self.conv_avg(F.adaptive_avg_pool2d(features32, 1))  # (N, 128, 1, 1)
         context = self.arm32(features32) + average  # (N, 128, H/32, W/32)
         context = F.interpolate(context, features16.shape[2:], mode="nearest")
@@ -82,7 +89,7 @@ class Segmentor(nn.Layer):
         self.conv_out = SegmentationHead(FUSED_CHANNELS, 256, num_classes)
         self.conv_out8 = SegmentationHead(CONTEXT_CHANNELS, 64, num_classes)
         self.conv_out16 = SegmentationHead(CONTEXT_CHANNELS, 64, num_classes)
-        # PaddleSeg's order of construction, which decides what a seed draws.
+        # The order of construction is PaddleSeg's: it decides which numbers a seed draws for which head.
         if unused_heads:
             self.conv_out_sp16 = SegmentationHead(UNUSED_HEADS["conv_out_sp16"], 64, 1)
         self.conv_out_sp8 = SegmentationHead(CHANNELS[2], 64, 1)

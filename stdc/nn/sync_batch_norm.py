@@ -1,7 +1,7 @@
 """Batch norm over all ranks, on devices where Paddle has no kernel for it.
 
-Paddle's own `SyncBatchNorm` runs on GPUs only. The one below is made of ordinary operations and `all_reduce`, so that
-"N devices train like one" can be proved on CPUs.
+Paddle's own `SyncBatchNorm` runs on GPUs only. The one below is made of ordinary operations and `all_reduce`, so
+that "N devices train like one" can be proved on CPUs.
 """
 
 from __future__ import annotations
@@ -38,19 +38,20 @@ class SyncBatchNorm2D(nn.BatchNorm2D):
     """
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Normalized features, (N, C, H, W) like `x`; in training the running statistics move too."""
         if not self.training or dist.get_world_size() == 1:
             return super().forward(x)
         values = dist.get_world_size() * x.shape[0] * x.shape[2] * x.shape[3]
         axes = [0, 2, 3]
         mean = _SumOverRanks.apply(x.sum(axis=axes)) / values  # (C,)
-        centerd = x - mean.reshape([1, -1, 1, 1])
+        centered = x - mean.reshape([1, -1, 1, 1])
         # Two passes: the difference of two large sums would lose the variance of features far from zero.
-        variance = _SumOverRanks.apply((centerd * centerd).sum(axis=axes)) / values  # (C,)
+        variance = _SumOverRanks.apply((centered * centered).sum(axis=axes)) / values  # (C,)
         with paddle.no_grad():
             for running, batch in ((self._mean, mean), (self._variance, variance)):
                 paddle.assign(self._momentum * running + (1.0 - self._momentum) * batch, running)
         scale = (self.weight * paddle.rsqrt(variance + self._epsilon)).reshape([1, -1, 1, 1])
-        return centerd * scale + self.bias.reshape([1, -1, 1, 1])
+        return centered * scale + self.bias.reshape([1, -1, 1, 1])
 
 
 def convert_sync_batch_norm(model: nn.Layer, portable: bool) -> nn.Layer:
@@ -72,8 +73,8 @@ def convert_sync_batch_norm(model: nn.Layer, portable: bool) -> nn.Layer:
 
 
 def _synchronized(norm: nn.BatchNorm2D) -> SyncBatchNorm2D:
-    made = SyncBatchNorm2D(norm._num_features, momentum=norm._momentum, epsilon=norm._epsilon)
+    synchronized = SyncBatchNorm2D(norm._num_features, momentum=norm._momentum, epsilon=norm._epsilon)
     for name in ("weight", "bias", "_mean", "_variance"):
-        setattr(made, name, getattr(norm, name))
-    made.training = norm.training
-    return made
+        setattr(synchronized, name, getattr(norm, name))
+    synchronized.training = norm.training
+    return synchronized

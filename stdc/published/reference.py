@@ -85,11 +85,21 @@ class Speed:
 
 
 @dataclasses.dataclass(frozen=True)
+class Backbone:
+    """The published size and cost of an ImageNet network, classifier included, for one image of 224x224."""
+
+    source: str
+    parameters_millions: float
+    megaflops: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Reference:
     """Everything in `reference.yaml`, in its order."""
 
     tolerance_points: float
     sources: Dict[str, Source]
+    backbones: Dict[str, Backbone]
     figures: Tuple[Figure, ...]
     speeds: Tuple[Speed, ...]
 
@@ -118,7 +128,7 @@ class _Reader:
         self.problems: List[str] = []
 
     def reference(self, document: Any) -> Reference:
-        keys = ("format", "tolerance_points", "sources", "figures", "speeds")
+        keys = ("format", "tolerance_points", "sources", "backbones", "figures", "speeds")
         top = self.mapping("top level", document, keys)
         if top.get("format") != 1:
             self.problems.append(f"format: {top.get('format')!r}; this program reads format 1")
@@ -129,6 +139,10 @@ class _Reader:
             sources[name] = Source(
                 *(self.text(f"sources.{name}.{key}", fields.get(key)) for key in ("title", "url", "read"))
             )
+        backbones = {
+            name: self.backbone(name, value, sources)
+            for name, value in self.any_mapping("backbones", top.get("backbones")).items()
+        }
         figures = [
             self.figure(index, value, sources, tolerance) for index, value in enumerate(self.items("figures", top))
         ]
@@ -136,7 +150,18 @@ class _Reader:
         names = [figure.id for figure in figures] + [speed.id for speed in speeds]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.problems.append(f"id: {name!r} occurs {names.count(name)} times")
-        return Reference(tolerance, sources, tuple(figures), tuple(speeds))
+        return Reference(tolerance, sources, backbones, tuple(figures), tuple(speeds))
+
+    def backbone(self, name: str, value: Any, sources: Mapping[str, Source]) -> Backbone:
+        where = f"backbones.{name}"
+        fields = self.mapping(where, value, ("source", "parameters_millions", "megaflops"))
+        return Backbone(
+            source=self.one_of(f"{where}.source", fields.get("source"), sources),
+            parameters_millions=self.number(
+                f"{where}.parameters_millions", fields.get("parameters_millions"), 0, math.inf
+            ),
+            megaflops=self.number(f"{where}.megaflops", fields.get("megaflops"), 0, math.inf),
+        )
 
     def figure(self, index: int, value: Any, sources: Mapping[str, Source], tolerance: float) -> Figure:
         where = f"figures[{index}]"

@@ -19,7 +19,7 @@ import paddle
 
 from stdc import files, recipe
 from stdc.errors import RunError, StoppedError
-from stdc.machine import ranks
+from stdc.machine import devices, ranks
 from stdc.nn.losses import segmentation_loss
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_backbone, load_segmentor, state_arrays
@@ -114,7 +114,7 @@ class Trainer:
         if pretrained is not None:
             load_backbone(self.model, array_files.read(pretrained), str(pretrained))
         if self.world_size > 1:
-            convert_sync_batch_norm(self.model, portable=device_kind != "gpu")
+            convert_sync_batch_norm(self.model, portable=not devices.has_sync_batch_norm(device_kind))
         self.optimizer = build_optimizer(self.model, train_recipe.optimizer)
         self.best = BestWeights(folder)
         self.state = _LoopState()

@@ -60,7 +60,7 @@ def test_plan_states_what_the_published_recipe_asks_for() -> None:
     plan = plan_of()
     assert (plan.device_batch, plan.crop, plan.eval_size) == (12, (512, 1024), (1024, 2048))
     assert (plan.scale, plan.flip, plan.seeds) == (1.25, True, 2)
-    # 8 devices x 6 workers x 2 batches x 12 crops, 13 bytes a pixel (three float32 and a label).
+    # 8 devices x 6 workers x 2 batches x 12 crops, 13 bytes per pixel (three float32 and a label).
     assert plan.batches_in_flight_bytes() == 8 * 6 * 2 * 12 * 512 * 1024 * 13
     # Two seeds; weights and momentum, three kept and one in the making, and the best weights.
     weights = 4 * PARAMETERS["stdc1"]
@@ -142,7 +142,7 @@ def test_nvidia_driver_is_held_against_the_cuda_of_paddle(driver: str, runs: str
 def test_nvidia_tool_that_fails_is_quoted() -> None:
     finding = checks.check_nvidia_driver("NVIDIA-SMI has failed because it couldn't communicate", "11.8")
     assert finding.level == PROBLEM and "has failed" in finding.found
-    assert "--gpus all" in checks.check_nvidia_driver(None, "11.8").mend
+    assert "--gpus all" in checks.check_nvidia_driver(None, "11.8").fix
 
 
 @pytest.mark.parametrize(
@@ -184,16 +184,16 @@ def test_packages_are_held_against_this_paddle(paddle: str, versions: Dict[str, 
     assert checks.check_packages(packages(**versions), paddle, pure).level == level
 
 
-def test_missing_libgl_is_mended_by_name() -> None:
+def test_missing_libgl_is_fixed_by_name() -> None:
     found = packages()
     found["cv2"] = {"error": "ImportError: libGL.so.1: cannot open shared object file: No such file or directory"}
     finding = checks.check_packages(found, "3.3.1", False)
     assert finding.level == PROBLEM
-    assert "libgl1" in finding.mend and "mesa-libGL" in finding.mend
+    assert "libgl1" in finding.fix and "mesa-libGL" in finding.fix
 
 
 @pytest.mark.parametrize(
-    ("found", "device", "level", "mend"),
+    ("found", "device", "level", "fix"),
     [
         ({"version": "3.3.1", "cuda": None, "custom": []}, "cpu", OK, ""),
         ({"version": "3.3.1", "cuda": None, "custom": []}, "gpu", PROBLEM, "stdc:cuda"),
@@ -205,10 +205,10 @@ def test_missing_libgl_is_mended_by_name() -> None:
         ({"error": "ModuleNotFoundError: No module named 'paddle'"}, "cpu", PROBLEM, "make setup"),
     ],
 )
-def test_paddle_is_held_against_the_device(found: Dict[str, Any], device: str, level: str, mend: str) -> None:
+def test_paddle_is_held_against_the_device(found: Dict[str, Any], device: str, level: str, fix: str) -> None:
     finding = checks.check_paddle(found, device)
     assert finding.level == level
-    assert mend in finding.mend
+    assert fix in finding.fix
 
 
 # ---- resources
@@ -231,8 +231,8 @@ def test_devices_are_counted_against_those_asked_for(
 ) -> None:
     finding = checks.check_devices(device, asked, visible, closed)
     assert finding.level == level
-    assert bool(closed) == ("--group-add" in finding.mend)
-    assert (visible == 4 and asked == 8) == ("STDC_DEVICES=4" in finding.mend)
+    assert bool(closed) == ("--group-add" in finding.fix)
+    assert (visible == 4 and asked == 8) == ("STDC_DEVICES=4" in finding.fix)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_devices_are_counted_against_those_asked_for(
 def test_shared_memory_is_held_against_devices(free: Any, changes: Dict[str, Any], level: str) -> None:
     finding = checks.check_shared_memory(free, plan_of(**changes))
     assert finding.level == level
-    assert ("--shm-size" in finding.mend) == (level == PROBLEM)
+    assert ("--shm-size" in finding.fix) == (level == PROBLEM)
 
 
 def test_memory_is_held_against_workers_and_batch() -> None:
