@@ -186,7 +186,7 @@ def test_the_rooms_have_no_circle() -> None:
 
 
 def test_only_machine_and_doctor_tell_devices_apart() -> None:
-    """By name, that is; all others ask `stdc/machine/devices.py`. Help texts and the schema list the names for people."""
+    """All others ask `stdc/machine/devices.py`. Help texts and the schema list the names for people."""
     found = set()
     for path in MODULES + SCRIPTS + TOOLS:
         words = {node.value for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Constant)}
