@@ -1,9 +1,9 @@
-"""How fast, beside PaddleSeg 2.7: both in one process, in turns, so that a busy machine slows both.
+"""Speed beside PaddleSeg 2.7: both sides run alternately in one process, so that a busy machine slows both.
 
     make bench            # installs the peer beside; some minutes on 2 cores
 
-Each line is the median and the range of the ratio of two neighboring runs, peer's time over ours: above 1 we are
-faster. On AMD processors both profit from MKL_DEBUG_CPU_TYPE=5, so set it for both or neither; the header says which.
+Each line gives the median and the range of the ratio of two neighboring runs, the peer's time over ours: above 1, stdc
+is faster. On AMD processors both profit from MKL_DEBUG_CPU_TYPE=5: set it for both or neither; the header says which.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FULL, CROP = (1024, 2048), (512, 1024)
 
 
 def in_turns(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> Dict[str, float]:
-    """Seconds of each and the ratio, over `rounds` pairs after one that is not counted."""
+    """Median seconds of both sides and the ratio, over `rounds` pairs; one pair before them warms up."""
     pairs: List[List[float]] = []
     for number in range(rounds + 1):
         pair = []
@@ -135,7 +135,7 @@ def step(rounds: int) -> Dict[str, float]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--rounds", type=int, default=5, metavar="N", help="pairs of runs a line")
+    arguments.add_argument("--rounds", type=int, default=5, metavar="N", help="pairs of runs per line")
     arguments.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     options = arguments.parse_args()
     import paddle

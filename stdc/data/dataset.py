@@ -1,6 +1,6 @@
-"""Samples by key: training crops and whole images for evaluation.
+"""Samples by key: training crops, and whole images for evaluation.
 
-A sample depends on its key alone, never on which process reads it or what was read before.
+A sample is a function of its key: neither the process that reads it nor what was read before changes it.
 """
 
 from __future__ import annotations
@@ -118,28 +118,34 @@ class EvalDataset:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """An image file as (H, W, 3), uint8, red-green-blue."""
-    # As stored: the label raster beside it knows nothing of an orientation tag.
+    """Read an image file as (H, W, 3), uint8, red-green-blue.
+
+    Raises:
+        InputError: the file is missing, truncated or no image.
+    """
+    # Ignore the EXIF orientation: the label raster has none, so turning the image would misalign the pair.
     image = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_label(path: Path, size: Optional[Sequence[int]] = None) -> np.ndarray:
-    """A label raster as (H, W), uint8.
+    """Read a label raster as (H, W), uint8.
 
     Args:
-        size: (height, width) that it must have, the image's.
+        size: (height, width) of its image, which the raster must have; None: any.
+    Raises:
+        InputError: the file is unreadable, has other channels or bits, or another size.
     """
     return _decode_ids(path, np.uint8, size)
 
 
 def read_instances(path: Path, size: Optional[Sequence[int]] = None) -> np.ndarray:
-    """An instance raster as (H, W), uint16."""
+    """Read an instance raster as (H, W), uint16; see `read_label`."""
     return _decode_ids(path, np.uint16, size)
 
 
 def check_train_ids(label: np.ndarray, path: Path) -> None:
-    """Refuse values that are neither a class nor ignored: they would be taken for classes that do not exist.
+    """Refuse values that are neither a class nor void: the loss would index classes that do not exist.
 
     Raises:
         InputError: names the file and a value.
@@ -174,8 +180,8 @@ def _decode(path: Path, flags: int) -> np.ndarray:
         data = np.fromfile(str(path), np.uint8)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or 'not readable'}") from None
-    # OpenCV fills what a damaged file lacks and prints to stderr; the end mark is the cheap part of a check, the whole
-    # one was made when the manifest was written.
+    # OpenCV decodes a truncated file without an error and leaves the rest of the picture gray. The end mark shows a
+    # truncation at no cost; the whole file was checked when the manifest was written.
     whole = data[:8].tobytes() != _PNG_SIGNATURE or _PNG_END in data[-64:].tobytes()
     image = cv2.imdecode(data, flags) if whole and data.size else None
     if image is None:

@@ -6,9 +6,9 @@ Two chains of steps:
 * ``authors`` (github.com/MichaelFan01/STDC-Seg, ``transform.py``): color, flip, scale, crop after enlarging what is
   too small; Pillow on 8 bits, whose bilinear filter smooths when it shrinks.
 
-What is random is drawn first (`draw`), as plain numbers; what follows (`apply`) is a pure function of image, label and
-draws. So the crop is known before anything is resized, and only the part of the image behind it is. Given equal draws
-the result is PaddleSeg's, bit for bit (tests/parity/transforms). Older OpenCV (seen in 4.11, not in 4.14 and 5.0)
+Everything random is drawn first (`draw`), as plain numbers; `apply` is a pure function of image, label and draws. So
+the crop is known before the image is resized, and only the part of the image that it shows is resized. Given equal
+draws the result is PaddleSeg's, bit for bit (tests/parity/transforms). Older OpenCV (seen in 4.11, not in 4.14 and 5.0)
 rounds positions far from the origin to float32: there, single values of a window differ in their last bit.
 """
 
@@ -26,7 +26,7 @@ from stdc.errors import InputError
 from stdc.recipe import Augmentation
 from stdc.units import size_text
 
-#: PaddleSeg's RandomDistort applies each kind of change to every second image.
+#: Probability with which PaddleSeg's RandomDistort makes each kind of change (its `*_prob` defaults).
 _PADDLESEG_DISTORT_PROBABILITY = 0.5
 
 #: Longest period, in pixels of the result, at which a window's resize repeats the full one. The published scales have
@@ -137,7 +137,7 @@ def apply(
 
 
 def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """(image / 255 - mean) / std a channel, with channels first.
+    """(image / 255 - mean) / std for each channel, with channels first.
 
     Args:
         image: (H, W, 3), uint8 or float32 on the scale 0 to 255.
@@ -160,8 +160,8 @@ def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
 
 def _normalize_values(values: np.ndarray, mean: float, std: float) -> np.ndarray:
     fraction = values.astype(np.float32) / np.float32(255)
-    centerd = (fraction.astype(np.float64) - mean).astype(np.float32)
-    return (centerd.astype(np.float64) / std).astype(np.float32)
+    centered = (fraction.astype(np.float64) - mean).astype(np.float32)
+    return (centered.astype(np.float64) / std).astype(np.float32)
 
 
 # Geometry.
@@ -178,7 +178,7 @@ def _scaled_crop(
     linear: _Resize,
     nearest: _Resize,
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """Scale, make large enough, crop."""
+    """Scale the image and its label, pad or enlarge them where the crop does not fit, and cut the crop."""
     scaled = scaled_size(augmentation, image.shape[0], image.shape[1], draws.scale)
     canvas = _canvas_size(augmentation, *scaled)
     crop = (augmentation.crop_height, augmentation.crop_width)
@@ -203,14 +203,15 @@ def _canvas_size(augmentation: Augmentation, height: int, width: int) -> Tuple[i
         return height, width
     if augmentation.small_image == "pad":
         return max(height, augmentation.crop_height), max(width, augmentation.crop_width)
-    # The authors look at the shorter side only, which leaves black borders labeled as road where the image's shape is
-    # not the crop's. The larger of the two factors equals theirs on Cityscapes and covers the crop everywhere.
+    # The authors enlarge by the shorter side only. Where image and crop differ in shape that leaves borders that are
+    # black in the image and 0, which is road, in the label. The larger of the two factors covers the crop for every
+    # shape and equals theirs on Cityscapes.
     factor = max(augmentation.crop_height / height, augmentation.crop_width / width)
     return int(factor * height + 1), int(factor * width + 1)
 
 
 class _Span(NamedTuple):
-    """What to resize along one axis: a slice of the source, its resized length, and the slice of that to keep."""
+    """A window along one axis: the slice of the source to resize, the length to resize it to, and the slice to keep."""
 
     source: slice
     length: int
@@ -218,10 +219,11 @@ class _Span(NamedTuple):
 
 
 def _span(first: int, count: int, source: int, target: int) -> _Span:
-    """Pixels `first … first + count - 1` of an axis resized from `source` to `target` pixels; short at its end.
+    """The window behind pixels `first … first + count - 1` of an axis resized from `source` to `target` pixels.
 
-    With target/source = p/q in lowest terms the filter repeats every p pixels of the result and q of the source, so
-    a window that starts and ends on whole periods has the weights of the full resize.
+    The window is shorter where the axis ends before the last of them. With target/source = p/q in lowest terms the
+    filter repeats every p pixels of the result and q of the source, so a window that starts and ends on whole periods
+    is resized with the same weights as the whole axis.
     """
     last = min(first + count, target)
     ratio = Fraction(target, source)
@@ -237,7 +239,7 @@ def _span(first: int, count: int, source: int, target: int) -> _Span:
 def _resized_window(
     image: np.ndarray, scaled: Tuple[int, int], corner: Tuple[int, int], crop: Tuple[int, int], resize: _Resize
 ) -> np.ndarray:
-    """`resize(image, scaled)` cut to the crop, without resizing what lies outside of it."""
+    """`resize(image, scaled)` cut to the crop; what lies outside of the crop is not resized."""
     rows = _span(corner[0], crop[0], image.shape[0], scaled[0])
     columns = _span(corner[1], crop[1], image.shape[1], scaled[1])
     resized = resize(image[rows.source, columns.source], (rows.length, columns.length))
@@ -301,7 +303,7 @@ def _distort(image: np.ndarray, changes: Sequence[Tuple[str, float]]) -> np.ndar
 
 def _turn_hue(picture: Image.Image, amount: float) -> Image.Image:
     hue, saturation, value = picture.convert("HSV").split()
-    # PaddleSeg stores the float sum in 8 bits: rounded towards zero, then wrapped around the circle.
+    # PaddleSeg stores the float sum in 8 bits, which rounds it towards zero and wraps it around the circle of hues.
     table = [int(level + amount) & 255 for level in range(256)]
     return Image.merge("HSV", (hue.point(table), saturation, value)).convert("RGB")
 

@@ -1,4 +1,4 @@
-"""Batches: the same for any number of workers, and no worker left behind."""
+"""Batches are the same for any number of workers, and no worker is left behind."""
 
 import multiprocessing
 import os
@@ -14,7 +14,7 @@ from stdc.training.loader import WorkerLost, batches, remove_semaphores
 
 
 class Numbers:
-    """Samples that say their key and who made them."""
+    """Samples that hold their key and the pid of the process that made them."""
 
     def __init__(self, fault=None):
         self.fault = fault
