@@ -7,16 +7,18 @@ from typing import List, Optional, Sequence, Tuple
 
 _CELL, _LEFT, _TOP, _RIGHT = 25, 104, 92, 56
 
-#: Shares that are written into their cell.
+#: A share at or above this one is written into its cell as a number.
 _SHOWN_SHARE = 0.05
 
 
 def heat_map(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> str:
-    """SVG markup: a row is a true class, a cell the share of its pixels predicted as the column's class.
+    """The matrix as a picture: a row is a true class, a cell the share of its pixels predicted as the column's class.
 
     Args:
-        confusion: pixel counts, square; row = truth.
-        names: of the classes.
+        confusion: pixel counts, shape (C, C); row = truth, column = prediction.
+        names: names of the C classes, in the order of the matrix.
+    Returns:
+        SVG markup.
     """
     size = len(names)
     width, height = _LEFT + size * _CELL + _RIGHT, _TOP + size * _CELL + 2
@@ -55,7 +57,14 @@ def heat_map(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> str:
 
 
 def taken_for(counts: Sequence[int], own: int) -> Optional[Tuple[int, float]]:
-    """(class, share of the pixels) that a class is most often taken for; None where it is never mistaken."""
+    """The class that a class is most often mistaken for.
+
+    Args:
+        counts: one row of the confusion matrix.
+        own: index of the row's class.
+    Returns:
+        Index of the other class, and the share of the row's pixels predicted as it; None where nothing was mistaken.
+    """
     total = sum(counts)
     others: List[Tuple[int, int]] = [(count, -index) for index, count in enumerate(counts) if index != own]
     count, place = max(others, default=(0, 0))
@@ -63,7 +72,7 @@ def taken_for(counts: Sequence[int], own: int) -> Optional[Tuple[int, float]]:
 
 
 def pixel_shares(confusion: Sequence[Sequence[int]]) -> List[float]:
-    """Share of each class in the pixels that count."""
+    """Share of each true class in all counted pixels, as fractions; zeros for an empty matrix."""
     totals = [sum(row) for row in confusion]
     whole = sum(totals)
     return [total / whole if whole else 0.0 for total in totals]

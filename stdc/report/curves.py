@@ -11,7 +11,7 @@ Point = Tuple[float, float]
 WIDTH, HEIGHT = 480, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 34
 
-#: More points than pixels only make the page heavy; beyond this, neighbors are averaged.
+#: A chart is about this many pixels wide; with more points, neighbors are averaged.
 MAX_POINTS = 240
 
 
@@ -33,8 +33,8 @@ def line_chart(
     """A chart of lines over iterations, with each value in a tooltip.
 
     Args:
-        title: read to those who cannot see the chart.
-        text: a value in words.
+        title: read aloud by screen readers.
+        text: writes a value of the vertical axis.
         from_zero: let the vertical axis start at 0.
     Returns:
         SVG markup; empty where no series has a point.
@@ -78,7 +78,7 @@ def line_chart(
 def _tooltips(
     drawn: Sequence[Series], text: Callable[[float], str], x_name: str, across: Callable[[float], float]
 ) -> List[str]:
-    """A strip an iteration that shows its values under the pointer; needs no script."""
+    """One invisible strip per iteration that shows its values under the pointer; needs no script."""
     by_x: Dict[float, List[str]] = {}
     for line in drawn:
         for x, y in line.points:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from stdc import recipe
 from stdc.data.labels import CATEGORY_NAMES, TRAIN_COLORS, TRAIN_NAMES
+from stdc.evaluation.metrics import mean_score
 from stdc.published import recipe_diff
 from stdc.published.reference import Reference
 from stdc.report.confusion import heat_map, pixel_shares, taken_for
 from stdc.report.curves import Series, line_chart
-from stdc.report.facts import DATASETS, city_counts, dataset_facts, protocol_line, provenance_of
-from stdc.report.inputs import Results, main_protocol
-from stdc.report.pictures import Picture
-from stdc.report.text import NONE, number, numbers, percent, size_text
+from stdc.report.formatting import NONE, number, numbers, percent
+from stdc.report.frame_pictures import Picture
+from stdc.report.results_folder import Results, main_protocol
+from stdc.report.run_facts import DATASETS, city_counts, dataset_facts, protocol_line, provenance_of
+from stdc.units import size_text
 
 TEMPLATE, STYLE = "template.html", "style.css"
 
@@ -53,7 +55,9 @@ def render(
 
     Args:
         pictures: None for the page that may be shared, which holds no pixel of the dataset.
-        other_page: file name of the page without pictures, told on the one with pictures.
+        other_page: file name of the page without pictures, for the note on the page that has them.
+    Returns:
+        The whole page.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -114,7 +118,7 @@ def _tiles(results: Results, verdict: Mapping[str, Any]) -> List[Tile]:
     if main["best"]:
         tiles.append(Tile("mIoU, best weights", _points(main["best"]), "%", "chosen on these same images: optimistic"))
     note = f"final weights, mean of {len(results.seeds)} seeds" if len(results.seeds) > 1 else "final weights"
-    categories = _mean(_over_seeds(results, "metrics", "category_iou", name) for name in CATEGORY_NAMES)
+    categories = mean_score([_over_seeds(results, "metrics", "category_iou", name) for name in CATEGORY_NAMES])
     tiles.append(Tile("category mIoU", percent(categories), "%", note))
     if "iiou" in first.metrics:
         objects = percent(_over_seeds(results, "metrics", "iiou", "miiou"))
@@ -124,7 +128,7 @@ def _tiles(results: Results, verdict: Mapping[str, Any]) -> List[Tile]:
     training = (first.speed or {}).get("training") or {}
     if training.get("images_per_s") is not None:
         share = training.get("reader_wait_share")
-        note = f"{of_seed}{number(training.get('images_per_s_per_device'))} a device"
+        note = f"{of_seed}{number(training.get('images_per_s_per_device'))} per device"
         note += f", {percent(share, 1)} % waiting for data" if share is not None else ""
         tiles.append(Tile("training", number(training["images_per_s"]), "images/s", note))
     inference = (first.speed or {}).get("inference") or {}
@@ -146,7 +150,7 @@ def _spread_note(spread: Optional[Mapping[str, Any]]) -> str:
 
 
 def _charts(results: Results) -> List[Dict[str, Any]]:
-    """Learning curves; a line a seed, and for one seed the parts of the loss too."""
+    """Learning curves: one line per seed; a single seed also shows the parts of its loss."""
     styles = ["c0", "c1", "c2", "c3"]
 
     def lines(key: str, kind: str, factor: float = 1.0, suffix: str = "") -> List[Series]:
@@ -193,7 +197,7 @@ def _published(verdict: Mapping[str, Any], results: Results) -> Dict[str, List[M
 
 
 def _classes(results: Results) -> List[Dict[str, Any]]:
-    """A row a class. IoU are means over the seeds; shares and mistakes are those of the first."""
+    """One row per class. IoU are means over the seeds; pixel shares and mistakes are those of the first seed."""
     first = results.seeds[0]
     names = list(first.metrics["class_iou"])
     confusion = first.metrics["confusion"]
@@ -218,7 +222,7 @@ def _classes(results: Results) -> List[Dict[str, Any]]:
 
 
 def _categories(results: Results) -> List[Dict[str, Any]]:
-    """A row a category, in the official order; means over the seeds."""
+    """One row per category, in the official order; means over the seeds."""
     return [
         {
             "name": name,
@@ -250,7 +254,7 @@ def _speed(results: Results) -> List[Dict[str, Any]]:
 
 
 def _recipe_rows(results: Results) -> List[Dict[str, Any]]:
-    """This run's recipe as text beside the published ones; marked where it differs from its own preset's."""
+    """This run's recipe as text beside the published ones; a value that differs from its own preset is marked."""
     train = results.config["train"]
     preset = recipe.resolve(train).preset
     devices = (results.seeds[0].provenance.get("hardware") or {}).get("devices")
@@ -282,8 +286,3 @@ def _over_seeds(results: Results, document: str, *path: str) -> Optional[float]:
             return None
         values.append(float(value))
     return math.fsum(values) / len(values)
-
-
-def _mean(values: Iterable[Optional[float]]) -> Optional[float]:
-    present = [value for value in values if value is not None]
-    return math.fsum(present) / len(present) if present else None

@@ -23,9 +23,9 @@ from stdc.published.verdict import judge
 from stdc.report import page
 from stdc.report.confusion import heat_map, pixel_shares, taken_for
 from stdc.report.curves import MAX_POINTS, Series, line_chart, thinned, ticks
-from stdc.report.inputs import Results, read_config, read_seed
-from stdc.report.pictures import WIDTH, Picture, choose_frames, error_map, jpeg_uri, make_pictures, png_uri
-from stdc.report.text import NONE
+from stdc.report.formatting import NONE
+from stdc.report.frame_pictures import WIDTH, Picture, choose_frames, error_map, jpeg_uri, make_pictures, png_uri
+from stdc.report.results_folder import Results, read_config, read_seed
 
 REFERENCE = load_reference()
 FRAMES = [f"frankfurt_000000_{number:06d}" for number in range(12)]

@@ -13,7 +13,7 @@ from stdc.errors import InputError
 from stdc.files import read_json, sha256_file, write_json, write_text
 from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
-from stdc.report.inputs import Results, SeedResult, read_config, read_seed
+from stdc.report.results_folder import Results, SeedResult, read_config, read_seed
 
 METRICS_ONLY = "_metrics_only"
 
@@ -44,7 +44,7 @@ def _pictures(options: argparse.Namespace, config: Mapping[str, Any], result: Se
     weights = options.results / f"seed{result.seed}" / "model.pdparams"
     if count < 1 or not per_image or not weights.exists():
         return []
-    from stdc.report.pictures import choose_frames, make_pictures
+    from stdc.report.frame_pictures import choose_frames, make_pictures
 
     choices = choose_frames(per_image, count)
     pairs = _pairs(options, config, [str(per_image[choice.position]["frame"]) for choice in choices])

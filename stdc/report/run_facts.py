@@ -1,12 +1,13 @@
-"""Lists of facts: protocol, dataset, provenance."""
+"""Where the figures come from, as pairs of label and value: evaluation protocol, dataset, provenance."""
 
 from __future__ import annotations
 
 import datetime
 from typing import Any, Dict, List, Mapping, Tuple
 
-from stdc.report.inputs import Results, SeedResult, main_protocol
-from stdc.report.text import NONE, TIMES, number, numbers, plain, short_hash, size_text
+from stdc.report.formatting import NONE, TIMES, number, numbers, plain, short_hash
+from stdc.report.results_folder import Results, SeedResult, main_protocol
+from stdc.units import size_text
 
 #: Label and value.
 Fact = Tuple[str, str]
@@ -19,7 +20,7 @@ DATASETS = {
 
 
 def protocol_line(metrics: Mapping[str, Any]) -> List[str]:
-    """How the figures were evaluated, in parts of one line."""
+    """How the figures were evaluated: the parts of one line."""
     protocol = main_protocol(metrics)
     return [
         f"{metrics['images']} whole images of {size_text(protocol.get('size'))}",
@@ -33,7 +34,7 @@ def protocol_line(metrics: Mapping[str, Any]) -> List[str]:
 
 
 def dataset_facts(results: Results) -> List[Fact]:
-    """What the data was."""
+    """Source, frames, sizes and hash of the dataset."""
     manifest = results.manifest
     splits = manifest.get("splits") or {}
     subset = results.config["data"].get("subset") or {}
@@ -51,7 +52,7 @@ def dataset_facts(results: Results) -> List[Fact]:
 
 
 def city_counts(manifest: Mapping[str, Any]) -> List[Fact]:
-    """Frames by city, a row a split."""
+    """Frames by city, one row per split."""
     rows: List[Fact] = []
     for split, entry in (manifest.get("splits") or {}).items():
         cities = ", ".join(f"{city} {frames}" for city, frames in sorted((entry.get("cities") or {}).items()))
@@ -60,26 +61,26 @@ def city_counts(manifest: Mapping[str, Any]) -> List[Fact]:
 
 
 def provenance_of(seed: SeedResult) -> Dict[str, Any]:
-    """Code, machine, command and times of one training, as far as they are known."""
-    found = seed.provenance
-    device = found.get("device") or {}
-    hardware = found.get("hardware") or {}
-    dirty = found.get("dirty")
-    command = found.get("command")
+    """Code, machine, command and times of one training; what is not known is left out."""
+    provenance = seed.provenance
+    device = provenance.get("device") or {}
+    hardware = provenance.get("hardware") or {}
+    dirty = provenance.get("dirty")
+    command = provenance.get("command")
     facts = [
-        ("commit", f"{found.get('commit') or 'not known'}{', with uncommitted changes' if dirty else ''}"),
+        ("commit", f"{provenance.get('commit') or 'not known'}{', with uncommitted changes' if dirty else ''}"),
         ("device", _device_text(device, hardware)),
-        ("threads a process", plain(hardware.get("threads"))),
-        ("data workers a device", plain(hardware.get("workers"))),
-        ("started", plain(found.get("started"))),
-        ("finished", plain(found.get("finished"))),
-        ("duration", _duration(found.get("started"), found.get("finished"))),
-        ("run", plain(found.get("run_hash"))),
-        ("manifest sha256", plain(found.get("manifest_sha256"))),
+        ("threads per process", plain(hardware.get("threads"))),
+        ("data workers per device", plain(hardware.get("workers"))),
+        ("started", plain(provenance.get("started"))),
+        ("finished", plain(provenance.get("finished"))),
+        ("duration", _duration(provenance.get("started"), provenance.get("finished"))),
+        ("run", plain(provenance.get("run_hash"))),
+        ("manifest sha256", plain(provenance.get("manifest_sha256"))),
         ("weights sha256", plain(main_protocol(seed.metrics).get("weights_sha256"))),
         ("command", " ".join(map(str, command)) if isinstance(command, list) else plain(command)),
     ]
-    versions = found.get("versions")
+    versions = provenance.get("versions")
     return {
         "seed": seed.seed,
         "facts": [(label, value) for label, value in facts if value != NONE],

@@ -11,18 +11,18 @@ import numpy as np
 from stdc.data.dataset import read_image, read_label
 from stdc.data.labels import IGNORE, TRAIN_ID_TO_COLOR
 
-#: Width of a picture, pixels: two of them fill the page.
+#: Width of a picture in pixels; two stand side by side on the page.
 WIDTH = 512
 
 _JPEG_QUALITY = 82
 _ERROR_COLOR = (232, 62, 54)
 
-#: (index in the list of frames) -> train ids (H, W), uint8.
+#: Position of a frame in `per_image` -> predicted train ids (H, W), uint8.
 Predict = Callable[[int], np.ndarray]
 
 
 class Choice(NamedTuple):
-    """A frame to show: its place in `per_image`, and why."""
+    """A frame to show: its position in `per_image`, and why it was chosen."""
 
     position: int
     why: str
@@ -52,7 +52,7 @@ def choose_frames(per_image: Sequence[Mapping[str, Any]], count: int) -> List[Ch
     count = min(count, len(scored))
     if count < 1:
         return []
-    # Rounded by hand: half goes up, in every NumPy.
+    # Integer arithmetic that rounds halves up: round() would take halves to the even neighbor.
     places = [0] if count == 1 else [(2 * k * (len(scored) - 1) + count - 1) // (2 * (count - 1)) for k in range(count)]
     return [Choice(scored[place], _why(place, len(scored))) for place in places]
 
@@ -109,12 +109,12 @@ def error_map(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> n
 
 
 def jpeg_uri(image: np.ndarray) -> str:
-    """A photograph, (H, W, 3), uint8, RGB, at the page's width."""
+    """A photograph, (H, W, 3), uint8, RGB, as a JPEG of at most `WIDTH` pixels across."""
     return _uri(_shrunk(image, cv2.INTER_AREA), ".jpg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY], "image/jpeg")
 
 
 def png_uri(image: np.ndarray) -> str:
-    """Flat colors, (H, W, 3), uint8, RGB, at the page's width; no color is mixed."""
+    """Flat colors, (H, W, 3), uint8, RGB, as a PNG of at most `WIDTH` pixels across; shrinking mixes no colors."""
     return _uri(_shrunk(image, cv2.INTER_NEAREST), ".png", [cv2.IMWRITE_PNG_COMPRESSION, 9], "image/png")
 
 

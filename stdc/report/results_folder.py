@@ -15,13 +15,13 @@ from stdc.evaluation.metrics import class_iou
 from stdc.files import read_json
 from stdc.published.verdict import Evidence, Seed
 
-#: Two ways of writing one fraction differ by less.
+#: Tolerance between a stored IoU and the one recomputed from the confusion matrix.
 _SAME = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
 class SeedResult:
-    """The files of one seed. What a run may lack is None or empty."""
+    """The files of one seed. A file that a run may lack is None or empty."""
 
     seed: int
     metrics: Dict[str, Any]
@@ -43,7 +43,7 @@ class SeedResult:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """A configuration's results: the configuration of the report stage, the dataset's manifest, a result a seed."""
+    """Results of one configuration: the report stage's configuration, the dataset's manifest, one result per seed."""
 
     config: Dict[str, Any]
     manifest: Dict[str, Any]

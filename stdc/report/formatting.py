@@ -1,10 +1,10 @@
-"""Values in words."""
+"""How the page writes numbers, sizes and hashes."""
 
 from __future__ import annotations
 
 from typing import Any, Optional, Sequence
 
-#: Stands for a value that there is none of.
+#: Shown for a missing value.
 NONE = "\u2013"
 TIMES = "\u00d7"
 
@@ -22,20 +22,15 @@ def number(value: Any, digits: int = 2) -> str:
 
 
 def numbers(values: Optional[Sequence[float]]) -> str:
-    """Numbers in a row, as short as they are."""
+    """Several numbers, separated by commas, without trailing zeros."""
     return ", ".join(f"{value:g}" for value in values or ()) or NONE
 
 
 def short_hash(value: Any) -> str:
-    """The beginning of a hash."""
+    """The first 12 characters of a hash; a dash for none."""
     return str(value)[:12] if value else NONE
 
 
-def size_text(size: Optional[Sequence[int]]) -> str:
-    """(height, width) as width×height."""
-    return f"{size[1]}{TIMES}{size[0]}" if size else "different sizes"
-
-
 def plain(value: Any) -> str:
-    """Any value; a dash for None."""
+    """Any value as text; a dash for None."""
     return NONE if value is None else str(value)
