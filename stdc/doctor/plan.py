@@ -10,11 +10,10 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 from stdc import recipe
 from stdc.doctor import facts
 from stdc.errors import InputError
+from stdc.published.reference import load_reference
 
 Size = Tuple[int, int]
 
-#: Numbers in a weights file, running statistics and unused heads included; held by a test.
-PARAMETERS = {"stdc1": 8_938_589, "stdc2": 12_975_197}
 _BYTES_PER_NUMBER = 4
 #: Size of a Cityscapes image, (height, width).
 _DEFAULT_SIZE: Size = (1024, 2048)
@@ -63,7 +62,7 @@ class Plan:
 
     def weights_bytes(self) -> int:
         """Of one weights file."""
-        return PARAMETERS[self.backbone] * _BYTES_PER_NUMBER
+        return load_reference().backbones[self.backbone].stored_numbers * _BYTES_PER_NUMBER
 
     def disk_needs(self) -> Dict[str, int]:
         """Bytes that the run will have written at its largest, by what for."""
@@ -115,8 +114,9 @@ def make_plan(
         devices = int(os.environ.get("STDC_DEVICES") or 0) or len(facts.device_nodes(device))
         devices = devices or int(hardware.get("devices") or 1)
     backbone = config["model"].get("backbone")
-    if backbone not in PARAMETERS:
-        raise InputError(f"model.backbone: {backbone!r} is not one of {', '.join(sorted(PARAMETERS))}")
+    known = load_reference().backbones
+    if backbone not in known:
+        raise InputError(f"model.backbone: {backbone!r} is not one of {', '.join(sorted(known))}")
     trained = recipe.resolve(config["train"])
     protocols = config["evaluate"].get("protocols") or [{}]
     dataset = dataset or config.get("dataset")

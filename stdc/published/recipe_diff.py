@@ -8,9 +8,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from stdc import recipe
-
-#: Images of the Cityscapes training split.
-CITYSCAPES_TRAIN = 2975
+from stdc.published.evidence import TRAIN_FRAMES
 
 #: The schedules that the presets' published figures belong to: iterations, global batch, devices.
 #: Sources: PaddleSeg's STDC configuration on 4 cards (its issue 2607); the authors' train.py (16 images on 3 cards).
@@ -45,7 +43,7 @@ _MMSEG: Dict[str, Any] = {
     "detail_weight": 1.0,
 }
 
-#: Keys that name a run rather than describe it, or follow from the machine.
+#: Keys that name a recipe, or follow from the machine, and so say nothing of what is learnt.
 _LEFT_OUT = ("preset", "cudnn_exhaustive_search", "cudnn_batchnorm_spatial_persistent", "deterministic")
 
 
@@ -88,10 +86,10 @@ def compare(train: Mapping[str, Any], devices: int) -> List[Row]:
 def _derived(values: Mapping[str, Any]) -> Dict[str, Any]:
     samples = values["iterations"] * values["global_batch"]
     return {
-        "images a device and step": values["global_batch"] / values["devices"],
+        "images per device and step": values["global_batch"] / values["devices"],
         "samples seen": samples,
-        f"epochs of {CITYSCAPES_TRAIN} images": round(samples / CITYSCAPES_TRAIN, 1),
-        "learning rate a sample": values["base_lr"] / values["global_batch"],
+        f"epochs of {TRAIN_FRAMES} images": round(samples / TRAIN_FRAMES, 1),
+        "learning rate per sample": values["base_lr"] / values["global_batch"],
     }
 
 

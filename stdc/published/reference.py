@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
@@ -42,7 +43,7 @@ class Protocol:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What is known of the training behind a figure. `preset` None: neither preset of `stdc.recipe`."""
+    """What is known of the training behind a figure. `preset` None: neither preset of `stdc.presets`."""
 
     preset: Optional[str]
     iterations: Optional[int]
@@ -86,11 +87,19 @@ class Speed:
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """The published size and cost of an ImageNet network, classifier included, for one image of 224x224."""
+    """What is published of a backbone.
+
+    Attributes:
+        parameters_millions, megaflops: size and cost of the ImageNet network, classifier included, for one image of
+            224x224.
+        stored_numbers: numbers in PaddleSeg's weights file of the whole segmentor, running statistics and heads that
+            never run included.
+    """
 
     source: str
     parameters_millions: float
     megaflops: float
+    stored_numbers: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +113,7 @@ class Reference:
     speeds: Tuple[Speed, ...]
 
 
+@functools.lru_cache(maxsize=None)
 def load_reference(path: PathLike = DEFAULT_PATH) -> Reference:
     """Read and check the table of published figures.
 
@@ -122,7 +132,11 @@ def load_reference(path: PathLike = DEFAULT_PATH) -> Reference:
 
 
 class _Reader:
-    """Takes the document apart, and collects what is wrong with it."""
+    """Turns the document into the classes above, and collects what is wrong with it in `problems`.
+
+    Each method takes the dotted name of the entry for its messages and the value found there. Where the value is wrong
+    it adds a problem and returns one of the right type, so that reading goes on and all problems are found at once.
+    """
 
     def __init__(self) -> None:
         self.problems: List[str] = []
@@ -154,13 +168,14 @@ class _Reader:
 
     def backbone(self, name: str, value: Any, sources: Mapping[str, Source]) -> Backbone:
         where = f"backbones.{name}"
-        fields = self.mapping(where, value, ("source", "parameters_millions", "megaflops"))
+        fields = self.mapping(where, value, ("source", "parameters_millions", "megaflops", "stored_numbers"))
         return Backbone(
             source=self.one_of(f"{where}.source", fields.get("source"), sources),
             parameters_millions=self.number(
                 f"{where}.parameters_millions", fields.get("parameters_millions"), 0, math.inf
             ),
             megaflops=self.number(f"{where}.megaflops", fields.get("megaflops"), 0, math.inf),
+            stored_numbers=int(self.number(f"{where}.stored_numbers", fields.get("stored_numbers"), 1, math.inf)),
         )
 
     def figure(self, index: int, value: Any, sources: Mapping[str, Source], tolerance: float) -> Figure:

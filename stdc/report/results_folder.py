@@ -13,7 +13,7 @@ from stdc.data.labels import TRAIN_NAMES
 from stdc.errors import InputError
 from stdc.evaluation.metrics import class_iou
 from stdc.files import read_json
-from stdc.published.verdict import Evidence, Seed
+from stdc.published.evidence import Evidence, SeedMetrics, evidence_of_results
 
 #: Tolerance between a stored IoU and the one recomputed from the confusion matrix.
 _SAME = 1e-9
@@ -52,14 +52,14 @@ class Results:
 
     def evidence(self) -> Evidence:
         """What the verdict is made from."""
-        return Evidence(
+        return evidence_of_results(
             name=str(self.config["name"]),
             dataset_kind=str(self.config["dataset_kind"]),
             manifest=self.manifest,
             model=self.config["model"],
             train=self.config["train"],
             data=self.config["data"],
-            seeds=[Seed(result.seed, result.metrics, result.best) for result in self.seeds],
+            seeds=[SeedMetrics(result.seed, result.metrics, result.best) for result in self.seeds],
         )
 
 

@@ -16,9 +16,10 @@ from programs import assert_refused, run_program
 from stdc.doctor import checks, facts
 from stdc.doctor.examination import Settings, examine
 from stdc.doctor.findings import OK, PROBLEM, WARNING, Finding, table
-from stdc.doctor.plan import PARAMETERS, Plan, make_plan
+from stdc.doctor.plan import Plan, make_plan
 from stdc.errors import InputError
 from stdc.machine import ranks
+from stdc.published.reference import load_reference
 
 # Written after the public documents of the two vendors (layout and field names), not recorded on a card.
 NVIDIA_SMI = """\
@@ -63,7 +64,7 @@ def test_plan_states_what_the_published_recipe_asks_for() -> None:
     # 8 devices x 6 workers x 2 batches x 12 crops, 13 bytes per pixel (three float32 and a label).
     assert plan.batches_in_flight_bytes() == 8 * 6 * 2 * 12 * 512 * 1024 * 13
     # Two seeds; weights and momentum, three kept and one in the making, and the best weights.
-    weights = 4 * PARAMETERS["stdc1"]
+    weights = 4 * load_reference().backbones["stdc1"].stored_numbers
     assert plan.disk_needs()["checkpoints"] == 2 * (4 * 2 * weights + weights)
 
 
@@ -103,9 +104,9 @@ def test_sizes_of_the_networks_are_those_of_the_files_they_save() -> None:
     from stdc.nn.segmentor import build_segmentor
     from stdc.nn.state import state_arrays
 
-    for name, numbers in PARAMETERS.items():
+    for name, published in load_reference().backbones.items():
         arrays = state_arrays(build_segmentor(name, unused_heads=True))
-        assert sum(array.size for array in arrays.values()) == numbers
+        assert sum(array.size for array in arrays.values()) == published.stored_numbers
 
 
 # ---- drivers

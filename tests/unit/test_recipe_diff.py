@@ -18,7 +18,7 @@ def rows(train=SEED_RECIPE, devices=8):
 
 def test_published_recipe_on_eight_devices_differs_from_paddlesegs_own_run_in_the_batch_alone():
     differing = {key for key, row in rows().items() if "paddleseg" in row.differs}
-    assert differing == {"global_batch", "devices", "samples seen", "epochs of 2975 images", "learning rate a sample"}
+    assert differing == {"global_batch", "devices", "samples seen", "epochs of 2975 images", "learning rate per sample"}
 
 
 def test_derived_figures_are_those_worked_out_by_hand():
@@ -26,9 +26,9 @@ def test_derived_figures_are_those_worked_out_by_hand():
     assert table["samples seen"].values == {
         "this run": 7680000, "paddleseg": 3840000, "authors": 2880000, "mmseg": 3840000
     }  # fmt: skip
-    assert table["images a device and step"].values["this run"] == 12
-    assert table["images a device and step"].values["authors"] == 16
-    assert table["learning rate a sample"].values["authors"] == pytest.approx(0.01 / 48)
+    assert table["images per device and step"].values["this run"] == 12
+    assert table["images per device and step"].values["authors"] == 16
+    assert table["learning rate per sample"].values["authors"] == pytest.approx(0.01 / 48)
     assert table["epochs of 2975 images"].values["this run"] == 2581.5
 
 

@@ -11,8 +11,9 @@ import yaml
 from stdc.data.labels import TRAIN_NAMES
 from stdc.errors import InputError
 from stdc.files import canonical_json
-from stdc.published.reference import DEFAULT_PATH
-from stdc.published.verdict import Evidence, Seed, judge, load_reference
+from stdc.published.evidence import Evidence, SeedMetrics, evidence_of_results
+from stdc.published.reference import DEFAULT_PATH, load_reference
+from stdc.published.verdict import judge
 
 REFERENCE = load_reference()
 
@@ -50,7 +51,7 @@ def metrics(
     return {**entry, "protocols": [entry]}
 
 
-def evidence(seeds: Optional[List[Seed]] = None, **changed: Any) -> Evidence:
+def evidence(seeds: Optional[List[SeedMetrics]] = None, **changed: Any) -> Evidence:
     fields: Dict[str, Any] = {
         "name": "full",
         "dataset_kind": "folder",
@@ -58,13 +59,13 @@ def evidence(seeds: Optional[List[Seed]] = None, **changed: Any) -> Evidence:
         "model": MODEL,
         "train": PUBLISHED_RUN,
         "data": {"subset": {"train": None, "val": None}},
-        "seeds": seeds or [Seed(0, metrics(0.7466))],
+        "seeds": seeds or [SeedMetrics(0, metrics(0.7466))],
     }
-    return Evidence(**{**fields, **changed})
+    return evidence_of_results(**{**fields, **changed})
 
 
 def verdict_of(miou: float) -> str:
-    return judge(evidence([Seed(0, metrics(miou))]), REFERENCE)["verdict"]
+    return judge(evidence([SeedMetrics(0, metrics(miou))]), REFERENCE)["verdict"]
 
 
 def row(found: Dict[str, Any], name: str) -> Dict[str, Any]:
@@ -87,7 +88,7 @@ def test_same_run_is_graded_against_the_published_figure_and_its_tolerance(miou,
 
 
 def test_difference_and_line_name_figure_source_and_points():
-    found = judge(evidence([Seed(0, metrics(0.7430))]), REFERENCE)
+    found = judge(evidence([SeedMetrics(0, metrics(0.7430))]), REFERENCE)
     assert row(found, "bi_v100_stdc1")["difference_points"] == pytest.approx(-0.36)
     assert found["line"] == (
         "WITHIN NOISE: val mIoU 74.30 % (final weights, scale 1) against 74.66 % published "
@@ -100,13 +101,13 @@ def test_only_the_figure_of_the_same_recipe_and_protocol_is_compared():
     compared = [entry["id"] for entry in found["comparisons"] if entry["verdict"] != "NOT COMPARABLE"]
     assert compared == ["bi_v100_stdc1"]
     assert all(entry["difference_points"] is None for entry in found["comparisons"] if entry["id"] not in compared)
-    assert "96 images a step instead of 48 (train.global_batch)" in row(found, "paddleseg_stdc1")["reasons"]
+    assert "96 images per step instead of 48 (train.global_batch)" in row(found, "paddleseg_stdc1")["reasons"]
 
 
 def test_every_protocol_is_compared_with_its_own_figure_and_the_worst_decides():
     seed = metrics(0.7480)
     seed["protocols"] += [metrics(0.7500, flip=True), metrics(0.7680, (1.25, 1.0, 0.75), True)]
-    found = judge(evidence([Seed(0, seed)], train={**PUBLISHED_RUN, "global_batch": 48}), REFERENCE)
+    found = judge(evidence([SeedMetrics(0, seed)], train={**PUBLISHED_RUN, "global_batch": 48}), REFERENCE)
     grades = {entry["id"]: entry["verdict"] for entry in found["comparisons"] if entry["verdict"] != "NOT COMPARABLE"}
     assert grades == {
         "paddleseg_stdc1": "REPRODUCED",
@@ -119,24 +120,24 @@ def test_every_protocol_is_compared_with_its_own_figure_and_the_worst_decides():
 
 def test_figure_chosen_on_validation_is_compared_with_weights_chosen_the_same_way():
     train = {**PUBLISHED_RUN, "preset": "authors", "iterations": 60000, "global_batch": 48}
-    both = [Seed(0, metrics(0.7100, (0.5,)), metrics(0.7230, (0.5,)))]
+    both = [SeedMetrics(0, metrics(0.7100, (0.5,)), metrics(0.7230, (0.5,)))]
     model = {**MODEL, "pool_counts_padding": True}
     found = row(judge(evidence(both, train=train, model=model), REFERENCE), "authors_stdc1_seg50")
     assert (found["weights"], found["measured"], found["verdict"]) == ("best", 72.3, "REPRODUCED")
-    final_only = [Seed(0, metrics(0.7100, (0.5,)))]
+    final_only = [SeedMetrics(0, metrics(0.7100, (0.5,)))]
     found = row(judge(evidence(final_only, train=train, model=model), REFERENCE), "authors_stdc1_seg50")
     assert (found["weights"], found["verdict"]) == ("final", "BELOW")
 
 
 def test_best_weights_never_decide_where_the_source_does_not_say_so():
-    found = judge(evidence([Seed(0, metrics(0.7300), metrics(0.7500))]), REFERENCE)
+    found = judge(evidence([SeedMetrics(0, metrics(0.7300), metrics(0.7500))]), REFERENCE)
     assert (found["verdict"], found["selected"]["weights"]) == ("BELOW", "final")
     assert found["measured"][0]["best"]["mean"] == 75.0
 
 
 def test_figure_without_a_measured_value_says_so():
     train = {**PUBLISHED_RUN, "preset": "authors", "iterations": 60000, "global_batch": 48}
-    seed = Seed(0, metrics(0.7300, (0.5,)), metrics(0.7400))  # the best weights were not evaluated at scale 0.5
+    seed = SeedMetrics(0, metrics(0.7300, (0.5,)), metrics(0.7400))  # the best weights were not evaluated at scale 0.5
     found = judge(evidence([seed], train=train, model={**MODEL, "pool_counts_padding": True}), REFERENCE)
     wanted = row(found, "authors_stdc1_seg50")
     assert wanted["reasons"] == ["no mIoU of the best weights of every seed at this protocol"]
@@ -144,7 +145,7 @@ def test_figure_without_a_measured_value_says_so():
 
 
 def test_line_of_a_run_that_is_not_comparable_names_the_nearest_figure_and_both_weights():
-    found = judge(evidence([Seed(0, metrics(0.5, images=499), metrics(0.51, images=499))]), REFERENCE)
+    found = judge(evidence([SeedMetrics(0, metrics(0.5, images=499), metrics(0.51, images=499))]), REFERENCE)
     assert found["line"] == (
         "NOT COMPARABLE: val mIoU 50.00 % with the final weights, 51.00 % with the best; nearest is 74.66 % published "
         "(DeepSparkHub, STDC with PaddlePaddle), but: evaluated on 499 of 500 validation images"
@@ -153,7 +154,8 @@ def test_line_of_a_run_that_is_not_comparable_names_the_nearest_figure_and_both_
 
 def test_several_seeds_give_mean_and_spread():
     found = judge(
-        evidence([Seed(seed, metrics(miou)) for seed, miou in enumerate((0.742, 0.745, 0.748))]), load_reference()
+        evidence([SeedMetrics(seed, metrics(miou)) for seed, miou in enumerate((0.742, 0.745, 0.748))]),
+        load_reference(),
     )
     main = found["measured"][0]["final"]
     assert (main["mean"], main["min"], main["max"], main["seeds"]) == (74.5, 74.2, 74.8, [74.2, 74.5, 74.8])
@@ -174,11 +176,17 @@ def manifest(**changed: Any) -> Dict[str, Any]:
             "367 training and 101 validation frames instead of 2975 and 500",
         ),
         ({"data": {"subset": {"train": 100, "val": None}}}, "trained on a subset of 100 frames"),
-        ({"seeds": [Seed(0, metrics(0.75, images=499))]}, "evaluated on 499 of 500 validation images"),
-        ({"seeds": [Seed(0, metrics(0.75, size=[512, 1024]))]}, "labels of 1024x512 pixels, 2048x1024 published"),
-        ({"seeds": [Seed(0, metrics(0.75, size=None))]}, "labels of unequal sizes pixels"),
-        ({"seeds": [Seed(0, metrics(0.75, (0.5,)))]}, "not evaluated at the published protocol: scale 1, no flip"),
-        ({"seeds": [Seed(0, metrics(0.75, flip=True))]}, "not evaluated at the published protocol"),
+        ({"seeds": [SeedMetrics(0, metrics(0.75, images=499))]}, "evaluated on 499 of 500 validation images"),
+        (
+            {"seeds": [SeedMetrics(0, metrics(0.75, size=[512, 1024]))]},
+            "labels of 1024x512 pixels, 2048x1024 published",
+        ),
+        ({"seeds": [SeedMetrics(0, metrics(0.75, size=None))]}, "labels of unequal sizes pixels"),
+        (
+            {"seeds": [SeedMetrics(0, metrics(0.75, (0.5,)))]},
+            "not evaluated at the published protocol: scale 1, no flip",
+        ),
+        ({"seeds": [SeedMetrics(0, metrics(0.75, flip=True))]}, "not evaluated at the published protocol"),
         ({"model": {**MODEL, "backbone": "stdc2"}}, "another network: stdc2 here, stdc1 published"),
         ({"model": {"backbone": "stdc1", "pretrained": {"source": None}}}, "started from random weights"),
         ({"model": {**MODEL, "pool_counts_padding": True}}, "model.pool_counts_padding is true, published with false"),
@@ -209,10 +217,17 @@ def test_kernel_flags_do_not_forbid_a_comparison():
     assert judge(evidence(train=train), REFERENCE)["verdict"] == "REPRODUCED"
 
 
+def test_run_without_one_labeled_pixel_is_not_comparable():
+    nothing = {**metrics(0.5), "miou": None}
+    found = judge(evidence([SeedMetrics(0, {**nothing, "protocols": [nothing]})]), REFERENCE)
+    assert "no mIoU of the final weights of every seed at this protocol" in found["reasons"]
+    assert found["measured"][0]["final"] is None and "val mIoU unknown" in found["line"]
+
+
 def test_absent_class_forbids_a_comparison():
     seed = metrics(0.80)
     seed["class_iou"]["train"] = None
-    found = judge(evidence([Seed(0, seed)]), REFERENCE)
+    found = judge(evidence([SeedMetrics(0, seed)]), REFERENCE)
     assert "the mean leaves out classes that do not occur: train" in found["reasons"]
 
 
@@ -270,6 +285,7 @@ def test_ambiguous_training_speed_is_told_in_both_readings():
         (lambda table: table["figures"][0]["recipe"].update(preset=None), "needs never_compared"),
         (lambda table: table.update(figures={}), "figures: dict found, a list is expected"),
         (lambda table: table.pop("speeds"), "top level: missing speeds"),
+        (lambda table: table["backbones"]["stdc1"].pop("megaflops"), "backbones.stdc1: missing megaflops"),
         (lambda table: table.update(format=2), "format: 2"),
     ],
 )

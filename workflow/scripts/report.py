@@ -92,13 +92,11 @@ def _predictor(
 
 
 def _announce(verdict: Mapping[str, Any], report: Path, shared: Path) -> None:
-    """The verdict where nobody overlooks it; one reason a line."""
-    head, rest = verdict["line"].split(": ", 1)
-    if verdict["reasons"]:
-        # The figures; the reasons follow one by one.
-        rest = rest[: rest.index(": " + verdict["reasons"][0]) + 1]
+    """The verdict where nobody overlooks it; one reason per line."""
+    but = ", but:" if verdict["reasons"] else ""
     rule = "-" * 78
-    lines = [rule, head, f"  {rest}", *(f"  - {reason}" for reason in verdict["reasons"])]
+    lines = [rule, verdict["verdict"], f"  {verdict['summary']}{but}"]
+    lines += [f"  - {reason}" for reason in verdict["reasons"]]
     lines += [f"  report: {report}", f"  to share, without pictures: {shared}", rule]
     print("\n" + "\n".join(lines) + "\n", file=sys.stderr, flush=True)
 

@@ -1,0 +1,88 @@
+"""The verdict in words, for the terminal and the report."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from stdc.published.evidence import Evidence, Start
+from stdc.published.reasons import protocol_text
+
+
+def comparison(row: Mapping[str, Any]) -> str:
+    """What was measured beside the figure that it is compared with."""
+    measured = {"mean": row["measured"], "min": row["measured_min"], "max": row["measured_max"]}
+    details = f"{row['weights']} weights, {protocol_text(row['protocol']['scales'], row['protocol']['flip'])}"
+    return (
+        f"val mIoU {_spread_text(measured, details)} against {_published(row)}: "
+        f"{row['difference_points']:+.2f} points, tolerance {row['tolerance']:g}"
+    )
+
+
+def no_comparison(row: Mapping[str, Any], main: Mapping[str, Any]) -> str:
+    """What was measured, and the nearest figure. The reasons follow apart.
+
+    Args:
+        row: of the nearest figure.
+        main: mIoU of the final and the best weights under the main protocol, a row of `measured`.
+    """
+    best = f" with the final weights, {_spread_text(main['best'])} with the best" if main["best"] else ""
+    return f"val mIoU {_spread_text(main['final'])}{best}; nearest is {_published(row)}"
+
+
+def line(verdict: str, summary: str, reasons: Sequence[str]) -> str:
+    """The whole verdict on one line."""
+    but = f", but: {'; '.join(reasons)}" if reasons else ""
+    return f"{verdict}: {summary}{but}"
+
+
+def why_these_weights(evidence: Evidence) -> str:
+    """Why the final weights are the ones that are compared."""
+    why = (
+        "The final weights are what the recipe ends with; no look at the validation set chose them. They are compared "
+        "with every figure whose source does not say that the best weights were taken."
+    )
+    if evidence.has_best:
+        why += (
+            " The best weights were chosen by the same validation images that score them, which flatters: they are "
+            "compared only with figures chosen the same way."
+        )
+    return why
+
+
+def initialization(start: Start) -> Dict[str, Any]:
+    """What the training started from."""
+    if start.source is None:
+        return {"kind": "random", "text": "The backbone started from random weights."}
+    sha256 = f" (sha256 {start.sha256[:12]}…)" if start.sha256 else ""
+    if start.whole:
+        text = f"The training started from a whole trained network{sha256}."
+        return {"kind": "network", "sha256": start.sha256, "text": text}
+    text = (
+        f"The backbone started from given weights{sha256}; that they are the published ImageNet weights is the "
+        "user's word."
+    )
+    return {"kind": "given", "sha256": start.sha256, "text": text}
+
+
+def caveats(evidence: Evidence) -> List[str]:
+    """What a comparison has to be read with, without forbidding it."""
+    sentences = [initialization(evidence.start)["text"]]
+    if evidence.dataset.kind != "synthetic" and evidence.dataset.label_source == "polygons":
+        sentences.append(
+            "Labels were drawn from polygons; the benchmark scores labelIds images, which differ at edges."
+        )
+    if len(evidence.seeds) == 1:
+        sentences.append("One seed: the spread between trainings was not measured here.")
+    return sentences
+
+
+def _published(row: Mapping[str, Any]) -> str:
+    return f"{row['published']:.2f} % published ({row['title']})"
+
+
+def _spread_text(spread: Optional[Mapping[str, Any]], details: str = "") -> str:
+    if spread is None:
+        return "unknown"
+    seeds = f"mean of the seeds, {spread['min']:.2f} to {spread['max']:.2f}" if spread["min"] != spread["max"] else ""
+    notes = "; ".join(text for text in (seeds, details) if text)
+    return f"{spread['mean']:.2f} %{f' ({notes})' if notes else ''}"
