@@ -32,13 +32,13 @@ STARTS_PROCESSES = {
 ROOMS: Dict[str, Set[str]] = {
     "machine": set(),
     "nn": set(),
-    "published": set(),
     "data": {"machine"},
+    "published": {"data"},
     "weights": {"nn"},
     "evaluation": {"data", "machine", "nn", "weights"},
     "training": {"data", "evaluation", "machine", "nn", "weights"},
     "report": {"data", "evaluation", "published"},
-    "doctor": {"data", "evaluation", "machine", "nn"},
+    "doctor": {"data", "evaluation", "machine", "nn", "published"},
 }
 
 #: Names of accelerators. Which kinds there are, and what differs between them, is known in two places.
