@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-import cv2
 import numpy as np
 import paddle
 
 from stdc.data.dataset import read_image, read_label
-from stdc.data.labels import TRAIN_ID_TO_COLOR
+from stdc.pictures import color_map, side_by_side
 
 #: Width of one of the three parts, pixels: enough to recognize a person, small enough to keep hundreds.
 PART_WIDTH = 384
@@ -31,10 +30,6 @@ def prediction_pictures(model: paddle.nn.Layer, dataset: Any, count: int) -> Dic
         with paddle.no_grad():
             logits = model(paddle.to_tensor(dataset[index][0][None]))
         prediction = logits[0].argmax(axis=0).numpy().astype(np.uint8)
-        image = read_image(entry.image)
-        parts = [image, TRAIN_ID_TO_COLOR[read_label(entry.label)], TRAIN_ID_TO_COLOR[prediction]]
-        height = max(1, round(image.shape[0] * PART_WIDTH / image.shape[1]))
-        pictures[entry.frame] = np.hstack(
-            [cv2.resize(part, (PART_WIDTH, height), interpolation=cv2.INTER_NEAREST) for part in parts]
-        )
+        parts = [read_image(entry.image), color_map(read_label(entry.label)), color_map(prediction)]
+        pictures[entry.frame] = side_by_side(parts, PART_WIDTH)
     return pictures

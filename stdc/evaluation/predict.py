@@ -16,18 +16,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
-import cv2
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 
 from stdc import files, recipe
 from stdc.data.dataset import EvalDataset, read_image
-from stdc.data.labels import TRAIN_COLORS
 from stdc.errors import InputError
 from stdc.evaluation.submission import PREDICTION_SUFFIX, prediction_png
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_segmentor
+from stdc.pictures import encode_jpeg, overlay
 from stdc.weights import array_files
 
 
@@ -135,9 +134,8 @@ def write_predictions(
         (prediction,) = predict(model, dataset[index][0], [protocol])
         files.write_bytes(folder / f"{entry.frame}{PREDICTION_SUFFIX}", prediction_png(prediction))
         if overlays:
-            blended = (read_image(entry.image).astype(np.uint16) + TRAIN_COLORS[prediction]) // 2
-            _, encoded = cv2.imencode(".jpg", cv2.cvtColor(blended.astype(np.uint8), cv2.COLOR_RGB2BGR))
-            files.write_bytes(folder / "overlays" / f"{entry.frame}_overlay.jpg", encoded.tobytes())
+            picture = encode_jpeg(overlay(read_image(entry.image), prediction))
+            files.write_bytes(folder / "overlays" / f"{entry.frame}_overlay.jpg", picture)
         progress()
 
 
