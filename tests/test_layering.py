@@ -165,16 +165,17 @@ def room_of(module: str) -> str:
 def test_rooms_import_the_rooms_below_them_and_no_others() -> None:
     found: Dict[str, Set[str]] = {path.name: set() for path in (REPOSITORY / "stdc").iterdir() if path.is_dir()}
     found.pop("__pycache__", None)
-    at_the_door: Set[str] = set()
+    at_the_door: Dict[str, Set[str]] = {}
     for path in MODULES:
         room = room_of(name_of(path).replace("/", "."))
         imported = {room_of(item.module) for item in imports(path)} - {"", room}
         if room:
             found[room] |= imported
-        else:
-            at_the_door |= imported
+        elif imported:
+            at_the_door[path.name] = imported
     assert found == ROOMS
-    assert at_the_door == set()
+    # The colors of the classes stand in the table of labels.
+    assert at_the_door == {"pictures.py": {"data"}}
 
 
 def test_the_rooms_have_no_circle() -> None:
