@@ -37,7 +37,8 @@ def main(options: argparse.Namespace) -> None:
         raise InputError(f"--output: {options.output}: weights end in {' or '.join(SUFFIXES)}")
     from stdc.machine import devices
     from stdc.weights import array_files
-    from stdc.weights.torch_files import backbone_name, convert, read_torch
+    from stdc.weights.torch_files import read_torch
+    from stdc.weights.torch_names import backbone_name, convert
 
     arrays = convert(read_torch(options.input), inplace_abn=not options.plain_batch_norm)
     name = backbone_name(arrays)

@@ -5,15 +5,14 @@ A network is never left partly loaded: either every parameter gets its array, or
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping
+from typing import List
 
 import numpy as np
 from paddle import nn
 
+from stdc.arrays import Arrays
 from stdc.errors import InputError
 from stdc.nn.segmentor import UNUSED_HEADS, SegmentationHead, Segmentor, is_unused_head_key
-
-Arrays = Mapping[str, np.ndarray]
 
 #: Where the backbone sits inside the segmentor.
 BACKBONE_PREFIX = "cp.backbone."
@@ -25,7 +24,7 @@ _SHOWN = 3
 CLASSIFIER_PREFIXES = ("conv_last.", "fc.", "bn.", "linear.")
 
 
-def state_arrays(model: nn.Layer) -> Dict[str, np.ndarray]:
+def state_arrays(model: nn.Layer) -> Arrays:
     """Every parameter and running statistic of a network by name, as arrays of its own."""
     return {name: np.array(tensor.numpy()) for name, tensor in model.state_dict().items()}
 
@@ -66,7 +65,7 @@ def load_backbone(model: Segmentor, arrays: Arrays, source: str) -> List[str]:
     return ignored
 
 
-def with_unused_heads(arrays: Arrays) -> Dict[str, np.ndarray]:
+def with_unused_heads(arrays: Arrays) -> Arrays:
     """The same weights with the heads that PaddleSeg builds and never runs, so that all of its keys are there.
 
     Their values are neutral: zeros, and ones for scales and variances. Existing entries stay.

@@ -11,20 +11,19 @@ import io
 import math
 import pickle
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Dict, Mapping, Tuple
+from typing import Any, BinaryIO, ClassVar, Dict, Tuple
 
 import numpy as np
 
 from stdc import files
+from stdc.arrays import Arrays
 from stdc.errors import InputError
 from stdc.weights.pickles import Buildable, DataUnpickler, Maker, RefusedError, make_dict
 
-Arrays = Dict[str, np.ndarray]
-
-#: Paddle's table of parameter names inside a state dict; names only, of no use here.
+#: Entry of a state dict where Paddle keeps a table of parameter names. It holds no arrays.
 _NAME_TABLE = "StructuredToParameterName@@"
 
-#: The largest weights file here has 60 MB; one beyond this is none, and would be held in memory twice.
+#: The largest file read (this network's have at most 60 MB): its content and its arrays are in memory together.
 MAX_BYTES = 2 << 30
 
 
@@ -74,7 +73,7 @@ def parse_pdparams(data: bytes, name: str) -> Arrays:
     return arrays
 
 
-def write_pdparams(path: files.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+def write_pdparams(path: files.PathLike, arrays: Arrays) -> None:
     """Write a `.pdparams` file that `paddle.load` and PaddleSeg read; equal arrays give equal bytes."""
     buffer = io.BytesIO()
     table = {str(name): np.asarray(arrays[name], order="C") for name in sorted(arrays)}
@@ -99,7 +98,7 @@ def read_safetensors(path: files.PathLike) -> Arrays:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
 
 
-def write_safetensors(path: files.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+def write_safetensors(path: files.PathLike, arrays: Arrays) -> None:
     """Write a safetensors file atomically; equal arrays give equal bytes."""
     from safetensors.numpy import save
 
@@ -184,7 +183,7 @@ class _StoredDtype(Buildable):
             self.dtype = self.dtype.newbyteorder(order)
 
 
-#: "float64", "<f8", "bool".
+#: Longest code of a number's dtype that is accepted, for example "float64".
 _LONGEST_DTYPE = 8
 
 #: Stands for `numpy.ndarray` where a pickle names it.

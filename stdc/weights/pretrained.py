@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Callable, Iterator, Optional
 
 from stdc import files
+from stdc.arrays import Arrays
 from stdc.errors import InputError
-from stdc.weights import array_files, torch_files
+from stdc.weights import array_files, torch_files, torch_names
 
-Arrays = array_files.Arrays
-
-#: No weights file of this network comes near; a download or an archive member that does is not one.
+#: Largest download, and largest unpacked archive; this network's weights have at most 60 MB.
 _MAX_BYTES = 512 << 20
 _TIMEOUT_S = 60.0
-#: Of a whole download: a server that sends a byte a minute never times out.
+#: Deadline for the whole download. The socket timeout alone restarts with every byte that arrives.
 _LIMIT_S = 3600.0
 _CHUNK_BYTES = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -31,7 +30,7 @@ _TAR_MAGIC = b"ustar"
 _TAR_MAGIC_AT = 257
 
 
-def fetch_backbone(source: str, sha256: Optional[str], backbone: str, output: Path, say: Callable[[str], None]) -> None:
+def fetch_backbone(source: str, sha256: Optional[str], backbone: str, output: Path, log: Callable[[str], None]) -> None:
     """Write the backbone's parameters as safetensors.
 
     Accepts `.pdparams`, `.safetensors`, PaddleSeg's `.tar.gz` around a `model.pdparams`, and what the authors' code
@@ -52,13 +51,13 @@ def fetch_backbone(source: str, sha256: Optional[str], backbone: str, output: Pa
             "results; download the file by hand and give its path"
         )
     output.parent.mkdir(parents=True, exist_ok=True)
-    with _local_copy(source, output.parent, say) as path:
+    with _local_copy(source, output.parent, log) as path:
         found = files.sha256_file(path)
         if sha256 is not None and found != sha256.lower():
             raise InputError(f"{_shown(source)}: SHA-256 is {found}, model.pretrained.sha256 says {sha256}")
         arrays = read_any(path)
     array_files.write_safetensors(output, _checked(arrays, backbone, _shown(source)))
-    say(f"{len(arrays)} arrays from {_shown(source)} (SHA-256 {found})")
+    log(f"{len(arrays)} arrays from {_shown(source)} (SHA-256 {found})")
 
 
 def read_any(path: Path) -> Arrays:
@@ -68,7 +67,7 @@ def read_any(path: Path) -> Arrays:
         InputError: damaged, or no weights.
     """
     if torch_files.is_torch_file(path):
-        return torch_files.convert(torch_files.read_torch(path))
+        return torch_names.convert(torch_files.read_torch(path))
     if _is_tar(path):
         return array_files.parse_pdparams(_tar_member(path), str(path))
     if path.suffix == ".safetensors":
@@ -125,7 +124,7 @@ def _tar_member(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def _local_copy(source: str, folder: Path, say: Callable[[str], None]) -> Iterator[Path]:
+def _local_copy(source: str, folder: Path, log: Callable[[str], None]) -> Iterator[Path]:
     if not _is_url(source):
         path = Path(source).expanduser()
         if not path.is_file():
@@ -135,15 +134,15 @@ def _local_copy(source: str, folder: Path, say: Callable[[str], None]) -> Iterat
     suffix = "".join(Path(urllib.parse.urlsplit(source).path).suffixes[-2:])
     temporary = folder / f".tmp-download{suffix}"
     try:
-        _download(source, temporary, say)
+        _download(source, temporary, log)
         yield temporary
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
 
 
-def _download(source: str, target: Path, say: Callable[[str], None]) -> None:
-    say(f"downloading {_shown(source)}")
+def _download(source: str, target: Path, log: Callable[[str], None]) -> None:
+    log(f"downloading {_shown(source)}")
     try:
         # Only http and https get here, see `_is_url`.
         with urllib.request.urlopen(source, timeout=_TIMEOUT_S) as answer, target.open("wb") as handle:

@@ -1,28 +1,25 @@
 """The authors' torch checkpoints, read without torch and without executing pickled code.
 
-github.com/MichaelFan01/STDC-Seg publishes `STDCNet813M_73.91.tar` and `STDCNet1446_76.47.tar` (ImageNet backbones) and
-`model_maxmIOU50.pth` / `model_maxmIOU75.pth` (segmentors). Both containers of `torch.save` are known: the zip file
-of torch 1.6 and later, and the row of pickles of older versions, which the authors' torch 1.1 wrote.
+Both containers of `torch.save` are known: the zip file of torch 1.6 and later, and the row of pickles of older
+versions, which torch 1.1 of the authors' time wrote. What an attacker may try is told in `stdc.weights.pickles`.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import re
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, ClassVar, Dict, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Any, BinaryIO, Callable, ClassVar, Dict, NamedTuple, Tuple
 
 import numpy as np
 
 from stdc import files
+from stdc.arrays import Arrays
 from stdc.errors import InputError
 from stdc.weights.array_files import MAX_BYTES, is_shape
 from stdc.weights.pickles import Buildable, DataUnpickler, Maker, RefusedError, brief, make_dict
-
-Arrays = Dict[str, np.ndarray]
 
 #: `torch.serialization.MAGIC_NUMBER`: what the old container starts with.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -42,18 +39,6 @@ _STORAGE_DTYPES = {
     "ByteStorage": "<u1",
     "BoolStorage": "|b1",
 }
-
-#: Added by in-place activated batch norm to the absolute value of its scale (mapillary/inplace_abn before version 1).
-INPLACE_ABN_EPSILON = 1e-5
-
-#: How the authors name the auxiliary heads, and how PaddleSeg does: by the scale of the output, or of the input.
-_HEAD_NAMES = {"conv_out16": "conv_out8", "conv_out32": "conv_out16"}
-
-#: In the authors' network a second name for the same stages, and the ImageNet classifier behind them.
-_BACKBONE_EXTRAS = re.compile(r"(x2|x4|x8|x16|x32|conv_last|fc|bn|linear)\.")
-_FEATURE = re.compile(r"(?:cp\.backbone\.)?features\.(\d+)\.")
-_NORM_NAMES = {"weight": "weight", "bias": "bias", "running_mean": "_mean", "running_var": "_variance"}
-_BACKBONE = "cp.backbone."
 
 
 def is_torch_file(path: files.PathLike) -> bool:
@@ -88,74 +73,6 @@ def read_torch(path: files.PathLike) -> Arrays:
         raise InputError(f"{path}: holds no state dict; a file written by torch.save(model.state_dict()) is expected")
     prefix = "module."
     return {key[len(prefix) :] if key.startswith(prefix) else key: array for key, array in arrays.items()}
-
-
-def convert_backbone(arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """The authors' ImageNet backbone under PaddleSeg's names; the classifier is left out."""
-    converted: Arrays = {}
-    for key, value in arrays.items():
-        if _BACKBONE_EXTRAS.match(key):
-            continue
-        unit, _, leaf = key.rpartition(".")
-        if leaf == "num_batches_tracked":
-            continue
-        converted[f"{unit}.{_NORM_NAMES.get(leaf, leaf)}"] = _as_float32(value)
-    return converted
-
-
-def convert_segmentor(arrays: Mapping[str, np.ndarray], inplace_abn: bool = True) -> Arrays:
-    """The authors' whole network under PaddleSeg's names.
-
-    Args:
-        arrays: as `read_torch` returns them.
-        inplace_abn: the batch norms outside the backbone were trained as the authors' code trains them, by in-place
-            activated batch norm, which scales by |weight| + 1e-5. False for checkpoints trained with torch's own.
-    Returns:
-        Every parameter of PaddleSeg's network; convolutions outside the backbone get the bias 0 that the authors' lack.
-    """
-    backbone = {key[len(_BACKBONE) :]: value for key, value in arrays.items() if key.startswith(_BACKBONE)}
-    converted = {_BACKBONE + key: value for key, value in convert_backbone(backbone).items()}
-    decoder = {key: value for key, value in arrays.items() if not key.startswith(_BACKBONE)}
-    norms = {key.rpartition(".")[0] for key in decoder if key.endswith(".running_mean")}
-    for key, value in decoder.items():
-        layer, _, leaf = key.rpartition(".")
-        if leaf == "num_batches_tracked":
-            continue
-        array = _as_float32(value)
-        if layer in norms and leaf == "weight" and inplace_abn:
-            array = np.abs(array) + np.float32(INPLACE_ABN_EPSILON)
-        name = _decoder_layer(layer, norms)
-        converted[f"{name}.{_NORM_NAMES.get(leaf, leaf)}"] = array
-        if array.ndim == 4:
-            converted.setdefault(f"{name}.bias", np.zeros(array.shape[0], np.float32))
-    return converted
-
-
-def convert(arrays: Mapping[str, np.ndarray], inplace_abn: bool = True) -> Arrays:
-    """`convert_segmentor` or `convert_backbone`, whichever the names ask for."""
-    if any(key.startswith(_BACKBONE) for key in arrays):
-        return convert_segmentor(arrays, inplace_abn)
-    return convert_backbone(arrays)
-
-
-def backbone_name(arrays: Mapping[str, np.ndarray]) -> Optional[str]:
-    """ "stdc1" or "stdc2", by the number of modules in converted weights; None for another network."""
-    indices = [int(found.group(1)) for found in map(_FEATURE.match, arrays) if found]
-    return {7: "stdc1", 13: "stdc2"}.get(max(indices, default=-1))
-
-
-def _decoder_layer(layer: str, norms: Set[str]) -> str:
-    head, dot, rest = layer.partition(".")
-    unit, _, leaf = layer.rpartition(".")
-    name = _HEAD_NAMES.get(head, head) + dot + rest
-    # A block is a convolution `conv` beside a norm `bn`; layers of other names are not wrapped.
-    if f"{unit}.bn" in norms and leaf in ("conv", "bn"):
-        return name.rpartition(".")[0] + ("._conv" if leaf == "conv" else "._batch_norm")
-    return name
-
-
-def _as_float32(value: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(value, dtype=np.float32)
 
 
 def _state_dict(value: Any) -> Dict[Any, Any]:

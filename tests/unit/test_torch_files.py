@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from stdc.errors import InputError
-from stdc.weights.torch_files import backbone_name, convert_backbone, convert_segmentor, is_torch_file, read_torch
+from stdc.weights.torch_files import is_torch_file, read_torch
+from stdc.weights.torch_names import backbone_name, convert_backbone, convert_segmentor
 
 FIXTURES = Path(__file__).resolve().parents[1] / "parity" / "authors"
 

@@ -22,7 +22,8 @@ import seeded
 
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_backbone, load_segmentor, state_arrays
-from stdc.weights.torch_files import convert, read_torch
+from stdc.weights.torch_files import read_torch
+from stdc.weights.torch_names import convert
 
 SIZES = ((64, 128), (67, 97), (256, 512))
 

@@ -31,7 +31,8 @@ from stdc.nn.segmentor import Segmentor, build_segmentor  # noqa: E402
 from stdc.nn.state import load_backbone, load_segmentor, state_arrays  # noqa: E402
 from stdc.recipe import Losses, resolve  # noqa: E402
 from stdc.training import schedule  # noqa: E402
-from stdc.weights.torch_files import convert, convert_segmentor, read_torch  # noqa: E402
+from stdc.weights.torch_files import read_torch  # noqa: E402
+from stdc.weights.torch_names import convert, convert_segmentor  # noqa: E402
 
 BACKBONES = ("stdc1", "stdc2")
 #: Fractions of an array's root mean square; torch and Paddle add in different orders.
