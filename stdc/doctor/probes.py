@@ -242,8 +242,7 @@ def _all_reduce(plan: Plan) -> Dict[str, Any]:
     devices.prepare(plan.device, 1)
     import paddle
 
-    devices.select(plan.device)
-    paddle.distributed.init_parallel_env()
+    devices.join_ranks(plan.device)
     rank, world_size = ranks.rank_and_world()
     numbers = plan.weights_bytes() // 4
     seconds = 0.0

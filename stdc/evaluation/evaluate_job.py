@@ -103,6 +103,7 @@ class EvaluateJob:
         from stdc.evaluation import evaluate, predict
 
         protocols = predict.read_protocols(self.config["evaluate"]["protocols"])
+        devices.check_count(self.kind, self.devices)
         ranks.run_ranks(argv, self.kind, self.devices, self._rank_folder, self.say)
         parts = [evaluate.load_counts(self._rank_folder / f"rank{rank}.npz", protocols) for rank in range(self.devices)]
         shutil.rmtree(self._rank_folder)

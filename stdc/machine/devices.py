@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
 from stdc.errors import InputError
+from stdc.machine import environment
+from stdc.machine.environment import AMD_VARIABLE, THREAD_VARIABLES
 from stdc.recipe import Kernels
 
 KINDS = ("cpu", "gpu", "iluvatar_gpu")
-
-#: Variables that `prepare` may set. Provenance records them, and ranks inherit them.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-AMD_VARIABLE = "MKL_DEBUG_CPU_TYPE"
 
 
 def prepare(device: str, threads: int, flags: Optional[Mapping[str, bool]] = None) -> None:
@@ -46,9 +44,14 @@ def prepare(device: str, threads: int, flags: Optional[Mapping[str, bool]] = Non
     for name, value in (flags or {}).items():
         os.environ["FLAGS_" + name] = "1" if value else "0"
     os.environ.setdefault("GLOG_minloglevel", "2")
-    if device == "cpu" and is_amd():
-        # Paddle ships an MKL that takes its slow path on AMD processors unless told otherwise. An empty value keeps it.
-        os.environ.setdefault(AMD_VARIABLE, "5")
+    if device == "cpu":
+        for variable in ("CUSTOM_DEVICE_ROOT", "PADDLE_DISTRI_BACKEND"):
+            # Over what is there: in a rank, Paddle's launcher has put it there for an accelerator it found.
+            os.environ[variable] = environment.CPU_ONLY[variable]
+        if is_amd():
+            # Paddle ships an MKL that takes its slow path on AMD processors unless told otherwise. An empty value keeps
+            # that path.
+            os.environ.setdefault(AMD_VARIABLE, "5")
     if device == "iluvatar_gpu":
         os.environ.setdefault("PADDLE_XCCL_BACKEND", "iluvatar_gpu")
         os.environ.setdefault("PADDLE_DISTRI_BACKEND", "xccl")
@@ -72,16 +75,47 @@ def select(device: str) -> None:
 
     Raises:
         InputError: this Paddle has no such device, or none is visible.
+        RuntimeError: Paddle computes elsewhere all the same.
     """
     import paddle
 
-    if count(device) < 1:
+    check_count(device, 1)
+    # Without a number paddle takes the one its launcher gave to this rank.
+    paddle.set_device(device)
+    if paddle.get_device().split(":")[0] != device:
+        raise RuntimeError(f"device: {device!r} was selected, but paddle computes on {paddle.get_device()!r}")
+
+
+def join_ranks(device: str) -> None:
+    """Connect this rank with the others, and compute on its own `device` afterwards. Raises what `select` raises."""
+    import paddle
+
+    paddle.distributed.init_parallel_env()
+    # Connecting moves the default place to an accelerator where Paddle finds one, whatever was selected before.
+    select(device)
+
+
+def check_count(device: str, wanted: int) -> None:
+    """Refuse more devices than this process sees, before anything is started on them.
+
+    Raises:
+        InputError: names how many there are, and what hides the others where that is known.
+    """
+    import paddle
+
+    visible = count(device)
+    if device == "cpu" or visible >= wanted:
+        return
+    if visible == 0:
         raise InputError(
             f"device: {device!r} asked for, but paddle {paddle.__version__} sees none; "
             "run `doctor` for the reason, or use device cpu"
         )
-    # Without a number paddle takes the one its launcher gave to this rank.
-    paddle.set_device(device)
+    named = "; ".join(f"{name}={os.environ[name]}" for name in environment.VISIBILITY if name in os.environ)
+    raise InputError(
+        f"devices: {wanted} x {device} asked for, {visible} visible{f' ({named})' if named else ''}; "
+        f"make more visible, or ask for {visible} (STDC_DEVICES={visible}, hardware.devices, --devices)"
+    )
 
 
 def count(device: str) -> int:
@@ -99,6 +133,24 @@ def count(device: str) -> int:
 def has_sync_batch_norm(device: str) -> bool:
     """Whether Paddle's own synchronized batch norm runs on this kind of device."""
     return device == "gpu"
+
+
+def precision(device: str) -> str:
+    """How this device multiplies: "float32", or "float32 (tf32)" where the shortened products of Ampere are on.
+
+    Paddle lets cuBLAS and cuDNN round the factors of float32 products to 10 bits of mantissa (TF32) on devices of
+    capability 8.0 and later. NVIDIA_TF32_OVERRIDE=0 turns that off for a whole process.
+    """
+    if device != "gpu" or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        return "float32"
+    import paddle
+
+    if paddle.device.cuda.get_device_capability()[0] < 8:
+        return "float32"
+    core = getattr(paddle, "base", None) or paddle.fluid
+    switches = [getattr(core.core, f"get_{name}_switch", None) for name in ("cublas", "cudnn")]
+    # Where Paddle does not tell, its default holds: on.
+    return "float32 (tf32)" if any(switch is None or switch() for switch in switches) else "float32"
 
 
 def synchronize(device: str) -> None:
@@ -129,9 +181,7 @@ def describe(device: str) -> Dict[str, Any]:
         facts["name"] = paddle.device.cuda.get_device_name(0)
         facts["cuda"] = paddle.version.cuda()
         facts["cudnn"] = paddle.version.cudnn()
-    variables = (*THREAD_VARIABLES, AMD_VARIABLE, "CUDA_VISIBLE_DEVICES")
-    facts["environment"] = {name: os.environ[name] for name in variables if name in os.environ}
-    facts["environment"].update({name: value for name, value in os.environ.items() if name.startswith("FLAGS_")})
+    facts["environment"] = environment.shown(os.environ)
     return facts
 
 

@@ -20,27 +20,11 @@ from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from stdc import files
 from stdc.errors import InputError, RunError, StdcError, StoppedError
+from stdc.machine import environment
 from stdc.machine.lifetime import die_with_parent
 
 _WATCHER = "STDC_RANK_WATCHER"
 _FOLDER = "STDC_RANK_FOLDER"
-#: What ranks may inherit. The launcher writes its whole environment into log files, so secrets must not be in it.
-_ENVIRONMENT = (
-    "PATH",
-    "HOME",
-    "USER",
-    "LANG",
-    "TMPDIR",
-    "TZ",
-    "LD_LIBRARY_PATH",
-    "LD_PRELOAD",
-    "VIRTUAL_ENV",
-    "XDG_CACHE_HOME",
-)
-_ENVIRONMENT_PREFIXES = (
-    "LC_", "PYTHON", "OMP_", "MKL_", "OPENBLAS_", "FLAGS_", "CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "IX", "PADDLE_XCCL",
-    "PADDLE_DISTRI", "STDC_", "PROTOCOL_BUFFERS_",
-)  # fmt: skip
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 #: Ranks get this long to reach the end of their step and save.
 _STOP_GRACE_S = 300.0
@@ -210,21 +194,10 @@ def first_error(folder: Path, code: int) -> StdcError:
 
 
 def _rank_environment(device: str, folder: Path) -> Dict[str, str]:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
-    }
-    if device == "cpu":
-        # An empty list of CUDA devices makes the launcher fail; none at all is fine.
-        for name in [name for name in environment if name.startswith("CUDA_")]:
-            del environment[name]
-        environment.setdefault("PADDLE_DISTRI_BACKEND", "gloo")
-        # All ranks are on this machine. Gloo would look up the host name, which a container without network lacks.
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    environment[_WATCHER] = str(os.getpid())
-    environment[_FOLDER] = str(folder.resolve())
-    return environment
+    inherited = environment.of_ranks(os.environ, device)
+    inherited[_WATCHER] = str(os.getpid())
+    inherited[_FOLDER] = str(folder.resolve())
+    return inherited
 
 
 class Answer(NamedTuple):

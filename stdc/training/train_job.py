@@ -120,6 +120,7 @@ class TrainJob:
             if self.hardware.devices == 1:
                 self._train()
             else:
+                devices.check_count(self.hardware.device, self.hardware.devices)
                 ranks.run_ranks(argv, self.hardware.device, self.hardware.devices, self.folder / "ranks", self.say)
 
     def evaluate_every(self) -> int:
@@ -159,14 +160,13 @@ class TrainJob:
 
     def _train(self) -> None:
         """What each rank does."""
-        import paddle
 
         from stdc.training.loop import LoopSettings, Trainer
 
         devices.select(self.hardware.device)
         rank, world_size = ranks.rank_and_world()
         if world_size > 1:
-            paddle.distributed.init_parallel_env()
+            devices.join_ranks(self.hardware.device)
         train = self.config["train"]
         trainer = Trainer(
             folder=self.folder,
