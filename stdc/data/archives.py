@@ -1,6 +1,7 @@
-"""The two official zips: are they the published ones, and how to unpack them without trusting them.
+"""The two official zips: verify that they are the published ones, and unpack them without trusting them.
 
-The digest alone settles what is in a zip. The checks of its entries stand behind it, for the day the table is wrong.
+The digest already says what is in a zip. The checks of its entries are a second line of defense, should the table of
+digests ever be wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from stdc.errors import InputError, InputErrors
 from stdc.files import fsync_folder, write_json, write_text
 from stdc.progress import Progress
 
-#: In an extracted folder: this program made it and may replace it.
+#: A file in an extracted folder. It says that this program made the folder and may replace it.
 MARKER = ".stdc-extracted"
 
 _CHUNK_BYTES = 1 << 20
@@ -56,7 +57,8 @@ def extract_archives(
 ) -> Dict[str, Any]:
     """Verify the zips in `folder` and unpack them to `output`, a folder of our own.
 
-    Work goes on in a hidden folder beside `output`, which takes its name when all is there; `index` is written last.
+    The zips are unpacked into a hidden folder beside `output`, which is renamed when it is complete; `index` is written
+    last.
 
     Args:
         expected: name, size and digest of each zip, and the top folder that is taken from it.
@@ -81,7 +83,7 @@ def extract_archives(
     try:
         temporary.mkdir()
         for name, archive in expected.items():
-            # Verified and unpacked through one open file: a file swapped in between is not read.
+            # One open file serves both, so that a file swapped between verifying and unpacking is never unpacked.
             with paths[name].open("rb") as handle:
                 _verify(handle, paths[name], archive, progress)
                 entries = _safe_entries(handle, paths[name], archive.folder, limits)
@@ -115,7 +117,7 @@ def _refuse_foreign(output: Path) -> None:
 
 
 def _remove_left_over(output: Path) -> None:
-    """Folders of runs that were killed."""
+    """Remove the unfinished folders of killed runs."""
     for path in output.parent.glob(f".tmp-*-{output.name}"):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -158,7 +160,7 @@ def _verify(handle: BinaryIO, path: Path, archive: Archive, progress: Optional[C
 
 
 def _safe_entries(handle: BinaryIO, path: Path, top: str, limits: Limits) -> List[zipfile.ZipInfo]:
-    """The files below the folder `top`. One bad entry, wanted or not, condemns the archive."""
+    """The files below the folder `top`. One bad entry, needed or not, and the whole archive is refused."""
     handle.seek(0)
     try:
         with zipfile.ZipFile(handle) as archive:
@@ -175,13 +177,13 @@ def _safe_entries(handle: BinaryIO, path: Path, top: str, limits: Limits) -> Lis
     for entry in sorted(entries, key=lambda one: one.header_offset):
         problem = _entry_problem(entry, seen, limits)
         if entry.header_offset < end:
-            # One packed block behind many names: a small file that unpacks to petabytes.
+            # Many entries that share one packed block would let a small file unpack to petabytes.
             problem = problem or "overlaps another entry"
         if problem:
             problems.append(f"{shown(entry.filename)}: {problem}")
         end = entry.header_offset + _LOCAL_HEADER_BYTES + entry.compress_size
         seen.add(entry.filename.rstrip("/"))
-    # In this order: `is_dir` fails on an empty name.
+    # The test of the name comes first, because `is_dir` fails on an empty one.
     wanted = [entry for entry in entries if entry.filename.startswith(f"{top}/") and not entry.is_dir()]
     folders = {"/".join(entry.filename.split("/")[:depth]) for entry in wanted for depth in range(1, 6)}
     problems += [
@@ -198,7 +200,7 @@ def _safe_entries(handle: BinaryIO, path: Path, top: str, limits: Limits) -> Lis
 
 def _entry_problem(entry: zipfile.ZipInfo, seen: Set[str], limits: Limits) -> str:
     name = entry.filename
-    # zipfile cuts names at a NUL byte and may turn the separator around: judge the name as it stood in the file.
+    # zipfile cuts names at a NUL byte and may replace the separator: judge the name as it stands in the archive.
     if name != entry.orig_filename or "\\" in name or not name.isprintable():
         return "unsafe name"
     body = name[:-1] if name.endswith("/") else name

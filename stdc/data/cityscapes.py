@@ -1,6 +1,6 @@
 """What the official Cityscapes packages hold.
 
-Images a city: counted in the lists of CoinCheung/BiSeNet (train, val) and HRNet-Semantic-Segmentation (test).
+Images per city: counted in the lists of CoinCheung/BiSeNet (train, val) and HRNet-Semantic-Segmentation (test).
 SHA-256: torchvision's prototype datasets and several independent scripts agree. Sizes: folder listings of several
 independent users agree. The download site itself shows an MD5 only, after login.
 """
@@ -16,7 +16,7 @@ class Archive(NamedTuple):
     Args:
         size: bytes.
         sha256: hex digest.
-        folder: the top folder that counts; anything else in it (license, README) is not needed.
+        folder: the top folder that is unpacked; the rest (license, README) is not needed.
     """
 
     size: int
@@ -65,5 +65,5 @@ HOW_TO_GET = (
     "Register at https://www.cityscapes-dataset.com, accept the license, then run"
     " `csDownload gtFine_trainvaltest.zip leftImg8bit_trainvaltest.zip` (from cityscapesscripts)"
     " and name the folder with the two zips or what they unpack to."
-    " To run without it, leave `dataset: null`: a small data set is generated."
+    " To run without it, leave `dataset: null`: a small dataset is generated."
 )

@@ -10,9 +10,9 @@ from typing import Any, Callable, Dict, Optional, Set
 import PIL
 
 from stdc.data.frame_checks import decode_gray
-from stdc.data.inventory import read_manifest
 from stdc.data.labels import LABEL_ID_TO_TRAIN_ID
-from stdc.data.layout import LABEL_IDS, POLYGONS, TRAIN_IDS_SUFFIX, TRUTH_TREE, refuse_inside, shown
+from stdc.data.layout import LABEL_IDS, POLYGONS, SUFFIXES, TRAIN_IDS, TRUTH_TREE, frame_path, refuse_inside, shown
+from stdc.data.manifest import read_manifest
 from stdc.data.png import encode_gray
 from stdc.data.polygons import draw_train_ids, parse_annotation
 from stdc.errors import InputError
@@ -27,7 +27,7 @@ def raster_path(entry: Dict[str, Any]) -> str:
     Args:
         entry: a frame of the manifest.
     """
-    return f"{TRUTH_TREE}/{entry['split']}/{entry['city']}/{entry['frame']}{TRAIN_IDS_SUFFIX}"
+    return frame_path(TRAIN_IDS, entry["split"], entry["city"], entry["frame"])
 
 
 def index_key(entry: Dict[str, Any]) -> str:
@@ -40,7 +40,7 @@ def convert_labels(
     manifest_path: Path,
     output: Path,
     index: Path,
-    workers: int = 1,
+    processes: int = 1,
     progress: Optional[Callable[[int], Progress]] = None,
 ) -> Dict[str, Any]:
     """Write `output`/gtFine/<split>/<city>/<frame>_gtFine_labelTrainIds.png for every frame with ground truth.
@@ -49,7 +49,7 @@ def convert_labels(
     not in the manifest are removed, so that the folder holds what the index says.
 
     Args:
-        workers: processes; the bytes written do not depend on it.
+        processes: how many share the work; the bytes written do not depend on it.
 
     Returns:
         What was written to `index` (format: ARCHITECTURE.md, labels.json).
@@ -70,7 +70,7 @@ def convert_labels(
     digests = run_parallel(
         functools.partial(_convert, root, output, source),
         entries,
-        workers,
+        processes,
         name=lambda entry: shown(entry["label"]["path"]),
         done=line.step if line else lambda: None,
     )
@@ -124,6 +124,6 @@ def _convert(root: Path, output: Path, source: str, entry: Dict[str, Any]) -> st
 
 def _remove_others(output: Path, wanted: Set[str]) -> None:
     """Rasters of another dataset, and unfinished files of a killed run."""
-    for path in output.glob(f"{TRUTH_TREE}/*/*/*{TRAIN_IDS_SUFFIX}"):
+    for path in output.glob(f"{TRUTH_TREE}/*/*/*{SUFFIXES[TRAIN_IDS]}"):
         if path.relative_to(output).as_posix() not in wanted:
             path.unlink()

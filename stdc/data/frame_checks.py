@@ -1,6 +1,6 @@
 """Whether the content of one frame's files is sound.
 
-Every function returns the problems it found, a line each, so that one pass over a dataset lists all of them.
+Every function returns the problems it found, one line each, so that one pass over a dataset lists all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stdc.data.polygons import AnnotationError, parse_annotation
 
 Size = Tuple[int, int]
 
-#: A file beyond this is no frame of a driving data set, and would be held in memory whole.
+#: Largest file that is read; each is held in memory as a whole.
 MAX_FILE_BYTES = 1 << 28
 #: instanceIds = label id * 1000 + number of the object (cityscapesscripts, json2instanceImg.py).
 INSTANCE_FACTOR = 1000
@@ -33,7 +33,7 @@ class FrameReport(NamedTuple):
     Args:
         size: (height, width) of the image, or None where it is not readable.
         files: path, bytes and sha256 by kind, of the files that could be read.
-        problems: a line each, starting with the path.
+        problems: one line each, starting with the path.
     """
 
     size: Optional[Size]
@@ -84,7 +84,7 @@ def check_frame(root: Path, frame: Frame, image_size: Optional[Size] = None) -> 
 def check_image(data: bytes) -> Tuple[Optional[Size], List[str]]:
     """An 8-bit RGB picture, interlaced or not. Palette, gray, alpha and 16-bit pictures are refused.
 
-    Decoders would turn those into RGB too, each in its own way; a data set that mixes them is not what it seems.
+    Decoders convert those to RGB too, but each in its own way: two machines could train on different pixels.
 
     Raises:
         ValueError: not a sound PNG.
@@ -95,8 +95,8 @@ def check_image(data: bytes) -> Tuple[Optional[Size], List[str]]:
 def check_label_ids(data: bytes) -> Tuple[Optional[Size], List[str]]:
     """An 8-bit gray picture with values 0..33.
 
-    255, as some tools write the id -1 of `license plate`, is refused: no official raster holds it, the official
-    evaluation fails on it, and nearly always it says that a raster of train ids carries the wrong name.
+    255 is refused, although some tools write it for the id -1 of `license plate`: no official raster holds it, the
+    official evaluation fails on it, and it nearly always means that a raster of train ids carries the wrong name.
 
     Raises:
         ValueError: not a sound PNG.

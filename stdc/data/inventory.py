@@ -1,4 +1,4 @@
-"""The check of a dataset folder, and the manifest: what exactly the data are."""
+"""The check of a dataset folder: is all of it there and sound, and what exactly is it."""
 
 from __future__ import annotations
 
@@ -15,31 +15,30 @@ from stdc.data.layout import (
     INSTANCE_IDS,
     LABEL_IDS,
     POLYGONS,
+    READ_KINDS,
     SPLITS,
     SUFFIXES,
     TRUTH_TREE,
     Frame,
     Layout,
-    frame_city,
+    frame_path,
     read_layout,
     shown,
-    stays_inside,
 )
+from stdc.data.manifest import FORMAT
 from stdc.errors import InputError, InputErrors
-from stdc.files import PathLike, read_json
 from stdc.machine.pool import run_parallel
 from stdc.progress import Progress
 
-FORMAT = 1
 EXPECTATIONS = ("any", "cityscapes")
 #: Splits that training and validation cannot do without.
 NEEDED_SPLITS = ("train", "val")
 
 
-def take_inventory(
+def check_dataset(
     root: Path,
     expect: str,
-    workers: int = 1,
+    processes: int = 1,
     warn: Callable[[str], None] = lambda line: None,
     progress: Optional[Callable[[int], Progress]] = None,
 ) -> Dict[str, Any]:
@@ -47,8 +46,8 @@ def take_inventory(
 
     Args:
         expect: `cityscapes` demands the full official set: cities, counts, sizes, all files; `any` its layout only.
-        workers: processes; the result does not depend on it.
-        warn: gets what is odd but allowed, a line each.
+        processes: how many share the work; the result does not depend on it.
+        warn: gets what is odd but allowed, one line each.
         progress: makes the progress line from the number of frames; None shows none.
 
     Returns:
@@ -72,7 +71,7 @@ def take_inventory(
     reports = run_parallel(
         functools.partial(check_frame, root, image_size=IMAGE_SIZE if expect == "cityscapes" else None),
         frames,
-        workers,
+        processes,
         name=lambda frame: shown(frame.files.get(IMAGE, frame.name)),
         done=line.step if line else lambda: None,
     )
@@ -84,38 +83,6 @@ def take_inventory(
     for odd in _shared_between_splits(frames, reports):
         warn(odd)
     return _manifest(frames, reports, source, expect)
-
-
-def read_manifest(path: PathLike) -> Dict[str, Any]:
-    """Read a manifest written by check_dataset.
-
-    Raises:
-        InputError: missing, unreadable, or no manifest of this format.
-    """
-    manifest = read_json(path)
-    good = isinstance(manifest, dict) and manifest.get("format") == FORMAT
-    good = good and manifest.get("label_source") in (LABEL_IDS, POLYGONS)
-    good = good and isinstance(manifest.get("frames"), list) and bool(manifest["frames"])
-    if not (good and all(_is_entry(entry) for entry in manifest["frames"])):
-        raise InputError(f"{path}: not a manifest of format {FORMAT}; make it again with check_dataset")
-    return dict(manifest)
-
-
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or entry.get("split") not in SPLITS:
-        return False
-    frame, city = entry.get("frame"), entry.get("city")
-    # Both become parts of paths that are written.
-    if not isinstance(frame, str) or frame_city(frame) != city or "/" in frame or city == "..":
-        return False
-    files = [entry.get("image"), *(entry[key] for key in ("label", "instance") if entry.get(key) is not None)]
-    return all(
-        isinstance(file, dict)
-        and isinstance(file.get("path"), str)
-        and isinstance(file.get("sha256"), str)
-        and stays_inside(file["path"])
-        for file in files
-    )
 
 
 def _label_source(frames: List[Frame]) -> str:
@@ -144,12 +111,15 @@ def _empty_splits(layout: Layout) -> List[str]:
 
 
 def _unpaired(layout: Layout, source: str) -> List[str]:
-    """Images without a label and the reverse, by frame name; a tree or split missing whole is told elsewhere."""
+    """Images without a label and labels without an image, by frame name.
+
+    A tree or a split that is missing altogether is reported elsewhere.
+    """
     problems = []
     frames = layout.frames.values()
     for split in SPLITS:
         members = [frame for frame in frames if frame.split == split]
-        count = {kind: sum(kind in frame.files for frame in members) for kind in SUFFIXES}
+        count = {kind: sum(kind in frame.files for frame in members) for kind in READ_KINDS}
         labeled = count[LABEL_IDS] + count[POLYGONS] > 0
         for frame in members:
             image = frame.files.get(IMAGE)
@@ -176,15 +146,14 @@ def _unpaired(layout: Layout, source: str) -> List[str]:
 
 def _expected_path(layout: Layout, frame: Frame, kind: str) -> str:
     tree = IMAGE_TREE if kind == IMAGE else TRUTH_TREE
-    folder = layout.folders.get(tree, tree)
-    return shown(f"{folder}/{frame.split}/{frame.city}/{frame.name}{SUFFIXES[kind]}")
+    return shown(frame_path(kind, frame.split, frame.city, frame.name, layout.folders.get(tree, tree)))
 
 
 def _unlike_official(frames: List[Frame]) -> List[str]:
     """Cities whose number of files differs from the official packages, after a line for the split."""
     problems = []
     for split, cities in CITIES.items():
-        found: Dict[str, Counter[str]] = {kind: Counter() for kind in SUFFIXES}
+        found: Dict[str, Counter[str]] = {kind: Counter() for kind in READ_KINDS}
         for frame in frames:
             if frame.split == split:
                 for kind in frame.files:
@@ -203,7 +172,7 @@ def _unlike_official(frames: List[Frame]) -> List[str]:
 
 
 def _shared_between_splits(frames: List[Frame], reports: List[FrameReport]) -> List[str]:
-    """Pictures that stand in two splits: a validation that has seen the answers."""
+    """Images that occur in two splits: validation on them would reward memory."""
     first: Dict[str, Frame] = {}
     shared = []
     for frame, report in zip(frames, reports):

@@ -14,7 +14,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 from stdc.data.cityscapes import ARCHIVES, HOW_TO_GET
 from stdc.errors import InputError
 
-#: The order in which people name them.
+#: In the usual order, which messages and tables follow.
 SPLITS = ("train", "val", "test")
 IMAGE_TREE = "leftImg8bit"
 TRUTH_TREE = "gtFine"
@@ -25,16 +25,22 @@ IMAGE = "image"
 POLYGONS = "polygons"
 LABEL_IDS = "labelIds"
 INSTANCE_IDS = "instanceIds"
+COLOR = "color"
+TRAIN_IDS = "labelTrainIds"
+#: How the name of a file ends, by kind.
 SUFFIXES: Mapping[str, str] = {
     IMAGE: "_leftImg8bit.png",
     POLYGONS: "_gtFine_polygons.json",
     LABEL_IDS: "_gtFine_labelIds.png",
     INSTANCE_IDS: "_gtFine_instanceIds.png",
+    COLOR: "_gtFine_color.png",
+    TRAIN_IDS: "_gtFine_labelTrainIds.png",
 }
-TRAIN_IDS_SUFFIX = "_gtFine_labelTrainIds.png"
+#: The kinds that are read from a dataset folder.
+READ_KINDS = (IMAGE, POLYGONS, LABEL_IDS, INSTANCE_IDS)
 
 _FRAME = re.compile(r"(?P<city>.+)_[0-9]{6}_[0-9]{6}")
-#: Left behind by operating systems and unpacking tools.
+#: Files that operating systems and unpacking tools leave behind.
 _LITTER = {"Thumbs.db", "desktop.ini"}
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -58,7 +64,7 @@ class Layout(NamedTuple):
     Args:
         frames: by split and frame name, sorted.
         folders: the folder of each tree relative to the dataset root, wrapper included.
-        problems: what does not follow the layout, a line each.
+        problems: what does not follow the layout, one line each.
     """
 
     frames: Dict[Tuple[str, str], Frame]
@@ -79,6 +85,24 @@ def frame_of(path: str, suffix: str) -> Optional[str]:
     return frame if frame_city(frame) else None
 
 
+def frame_path(kind: str, split: str, city: str, frame: str, tree: Optional[str] = None) -> str:
+    """Where a file of a frame lies, relative to the dataset root (TRAIN_IDS: to the folder of rasters).
+
+    Args:
+        kind: IMAGE, POLYGONS, LABEL_IDS, INSTANCE_IDS, COLOR, or TRAIN_IDS.
+        tree: folder of the tree where it has a wrapper, such as `gtFine_trainvaltest/gtFine`.
+    """
+    tree = tree or (IMAGE_TREE if kind == IMAGE else TRUTH_TREE)
+    return f"{tree}/{split}/{city}/{frame}{SUFFIXES[kind]}"
+
+
+def find_images(root: Path) -> Iterator[Path]:
+    """Images of validation, training, and test, with or without wrapper; neither names nor contents are checked."""
+    for tree in (root / IMAGE_TREE, root / WRAPPERS[IMAGE_TREE] / IMAGE_TREE):
+        for split in ("val", "train", "test"):
+            yield from tree.glob(f"{split}/*/*{SUFFIXES[IMAGE]}")
+
+
 def stays_inside(path: str) -> bool:
     """Whether a relative path leaves its root neither by `..` nor by being absolute. Links are not looked at."""
     parts = path.split("/")
@@ -91,7 +115,7 @@ def shown(text: object) -> str:
 
 
 def refuse_inside(output: Path, root: Path, what: str) -> None:
-    """The user's folders are read only.
+    """Refuse an output that lies in a folder of the user, which is only read.
 
     Raises:
         InputError: `output` lies in `root`.
@@ -175,7 +199,7 @@ def _read_split(
 ) -> None:
     folder = root / relative
     if not folder.is_dir():
-        # An absent split is reported once, as an empty one.
+        # The check of splits reports it, as an empty one.
         return
     loose: List[str] = []
     for city, is_folder in _entries(folder, relative, problems):

@@ -1,4 +1,4 @@
-"""The lists that name what is trained and evaluated on: `<image><separator><label>`, a line a frame.
+"""The lists that name what is trained and evaluated on: `<image><separator><label>`, one line per frame.
 
 The image is relative to the dataset root, the label to the folder of label rasters. Both carry the frame name, and a
 line whose two sides name different frames is refused: pairing never depends on order.
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from stdc.data.convert import index_key, raster_path
-from stdc.data.layout import IMAGE, SPLITS, SUFFIXES, TRAIN_IDS_SUFFIX, frame_of, shown, stays_inside
+from stdc.data.layout import IMAGE, SPLITS, SUFFIXES, TRAIN_IDS, frame_of, shown, stays_inside
 from stdc.errors import InputError, InputErrors
 from stdc.files import PathLike, write_text
 
@@ -161,7 +161,7 @@ def _read_line(line: str, image_root: Path, label_root: Path, separator: str) ->
     fields = line.split(separator)
     if len(fields) != 2:
         return f"{len(fields)} fields, expected <image>{separator}<label>: {shown(line[:200])}", None
-    sides = (("image", fields[0], image_root, SUFFIXES[IMAGE]), ("label", fields[1], label_root, TRAIN_IDS_SUFFIX))
+    sides = (("image", fields[0], image_root, SUFFIXES[IMAGE]), ("label", fields[1], label_root, SUFFIXES[TRAIN_IDS]))
     frames = []
     for name, relative, root, suffix in sides:
         if not stays_inside(relative):

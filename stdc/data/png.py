@@ -49,7 +49,7 @@ class Header(NamedTuple):
 def check_png(data: bytes) -> Header:
     """Verify every checksum and inflate every row.
 
-    A stream that passes decodes: what is left to a decoder, undoing the row filters, cannot fail.
+    What passes can be decoded: the one step left to a decoder, undoing the row filters, cannot fail.
 
     Raises:
         PngError: no PNG, truncated, damaged, or too large.

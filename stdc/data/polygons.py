@@ -1,7 +1,7 @@
 """Polygon annotations: a strict reader, and the rasters that cityscapesscripts draws from them.
 
 Drawn as cityscapesscripts' preparation/json2labelImg.py does, with Pillow, pixel for pixel. Pillow's own rasterization
-changed between versions (two to a dozen pixels an image), so the version in use is recorded beside the rasters.
+changed between versions (two to a dozen pixels per image), so the version in use is recorded beside the rasters.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_BYTES = 32 << 20
 MAX_COORDINATE = 1_000_000
 _MAX_INTEGER_DIGITS = 20
 _MIN_POINTS = 3
-#: A file with more mistakes than this has one cause.
+#: The rest is summed up: a file with many mistakes usually has one cause.
 _PROBLEMS_SHOWN = 10
 
 # Bounded in length and depth, unlike repr().
@@ -35,7 +35,7 @@ class AnnotationError(ValueError):
     """The file is not a sound annotation.
 
     Args:
-        problems: a line each.
+        problems: one line each.
     """
 
     def __init__(self, problems: List[str]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from stdc import recipe
+from stdc.data.layout import find_images
 from stdc.doctor import facts
 from stdc.errors import InputError
 from stdc.published.reference import load_reference
@@ -168,7 +169,7 @@ def _on_disk(root: Path) -> Tuple[Size, int]:
     if not root.is_dir():
         raise InputError(f"dataset: {root}: no such folder; in a container, is it mounted (-v {root}:/data:ro)?")
     size, frames = _DEFAULT_SIZE, 0
-    for image in _images(root):
+    for image in find_images(root):
         if frames == 0:
             size = _png_size(image) or size
         frames += 1
@@ -176,12 +177,6 @@ def _on_disk(root: Path) -> Tuple[Size, int]:
     # A zip holds PNG files, which do not get smaller by zipping: unpacked they take as much again.
     archives = sum(path.stat().st_size for path in root.glob("*.zip")) if frames == 0 else 0
     return size, labels + archives
-
-
-def _images(root: Path) -> Iterator[Path]:
-    for tree in (root / "leftImg8bit", root / "leftImg8bit_trainvaltest" / "leftImg8bit"):
-        for split in ("val", "train", "test"):
-            yield from tree.glob(f"{split}/*/*_leftImg8bit.png")
 
 
 def _png_size(path: Path) -> Optional[Size]:

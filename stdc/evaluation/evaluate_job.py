@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping
 
 from stdc import files, recipe
 from stdc.data.dataset import EvalDataset
-from stdc.data.inventory import read_manifest
 from stdc.data.lists import read_list
+from stdc.data.manifest import read_manifest
 from stdc.errors import InputError
 from stdc.machine import devices, ranks
 from stdc.progress import Progress

@@ -1,4 +1,4 @@
-"""One function over many items in worker processes, where no failure is lost.
+"""One function over many items, in worker processes; every failure is reported with its item.
 
 `concurrent.futures` cannot say which item a killed worker was busy with, and its workers outlive a killed parent.
 """
@@ -76,7 +76,7 @@ def _run_processes(
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, function, items, os.getpid()), daemon=True)
             process.start()
-            # Our copy of the worker's end would hide its death.
+            # While this process keeps a copy of the worker's end open, a dead worker does not show as end of file.
             theirs.close()
             processes.append(process)
             index = next(waiting)
@@ -100,11 +100,11 @@ def _run_processes(
                     del busy[ready]
                 else:
                     busy[ready] = (process, following)
-                # A worker that died after its answer is noticed by the next receive.
+                # If the worker died after its answer, sending fails, and the next receive reports it.
                 with contextlib.suppress(ConnectionError):
                     ready.send(following)
     finally:
-        # After an error the others end the item at hand, so that none is cut off in the middle of a file.
+        # After an error the other workers finish their item, so that no file is left half-written.
         for connection in busy:
             with contextlib.suppress(OSError):
                 connection.send(None)
@@ -119,7 +119,7 @@ def _run_processes(
 
 def _serve(connection: Connection, function: Callable[[Any], Any], items: Sequence[Any], parent: int) -> None:
     die_with_parent(parent)
-    # Ctrl-C reaches the whole group: the parent decides, once.
+    # Ctrl-C reaches every process of the group; only the parent acts on it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     while True:
@@ -134,7 +134,7 @@ def _serve(connection: Connection, function: Callable[[Any], Any], items: Sequen
 
 
 def _describe(error: Exception) -> Tuple[str, Any]:
-    """An error as plain data: pickling some exceptions loses their parts."""
+    """An error as plain data, since some exceptions lose their parts when they are pickled."""
     if isinstance(error, InputError):
         return "input", str(error)
     if isinstance(error, OSError) and error.errno is not None:

@@ -12,8 +12,8 @@ import numpy as np
 
 from stdc import files, provenance, recipe
 from stdc.data.dataset import EvalDataset, TrainDataset
-from stdc.data.inventory import read_manifest
 from stdc.data.lists import read_list
+from stdc.data.manifest import read_manifest
 from stdc.data.transforms import check_crop
 from stdc.errors import RunError
 from stdc.evaluation import metrics

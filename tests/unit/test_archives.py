@@ -17,7 +17,7 @@ from programs import assert_refused, run_program
 from stdc.data import archives, cityscapes
 from stdc.data.archives import Limits, extract_archives
 from stdc.data.cityscapes import Archive
-from stdc.data.inventory import take_inventory
+from stdc.data.inventory import check_dataset
 from stdc.errors import InputError
 
 GT, IMAGES = "gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip"
@@ -72,8 +72,8 @@ def add(case, entry, data=b"x", name=GT, compress_type=zipfile.ZIP_DEFLATED):
 
 def test_both_zips_become_a_sound_dataset(case, tiny_dataset):
     content = case.extract()
-    manifest = take_inventory(case.output, "any")
-    assert manifest == take_inventory(tiny_dataset, "any")
+    manifest = check_dataset(case.output, "any")
+    assert manifest == check_dataset(tiny_dataset, "any")
     files = [path for path in tiny_dataset.rglob("*") if path.is_file()]
     assert content["files"] == len(files)
     assert content["bytes"] == sum(path.stat().st_size for path in files)

@@ -16,7 +16,7 @@ from programs import assert_refused, run_program
 from tiny import make_tiny_dataset
 
 from stdc.data.convert import convert_labels, read_index
-from stdc.data.inventory import take_inventory
+from stdc.data.inventory import check_dataset
 from stdc.errors import InputError
 from stdc.files import write_json
 
@@ -25,11 +25,11 @@ from stdc.files import write_json
 def convert(tmp_path):
     """Convert a dataset into tmp_path/labels; returns the index."""
 
-    def run(root, workers=1, name="labels"):
+    def run(root, processes=1, name="labels"):
         manifest = tmp_path / "manifest.json"
         if not manifest.exists():
-            write_json(manifest, take_inventory(root, "any"))
-        return convert_labels(root, manifest, tmp_path / name, tmp_path / f"{name}.json", workers)
+            write_json(manifest, check_dataset(root, "any"))
+        return convert_labels(root, manifest, tmp_path / name, tmp_path / f"{name}.json", processes)
 
     return run
 
@@ -79,7 +79,7 @@ def official(raster_path):
 
 @pytest.mark.real_data
 def test_rasters_of_real_footage_equal_those_of_cityscapesscripts(real_dataset, tmp_path, convert):
-    index = convert(real_dataset, workers=2)
+    index = convert(real_dataset, processes=2)
     found = rasters(tmp_path / "labels")
     assert len(found) == len(index["frames"])
     for path in list(found)[::8]:
@@ -112,7 +112,7 @@ def test_frames_without_ground_truth_get_no_raster(tiny_dataset, convert):
 LABEL = "gtFine/val/lindau/lindau_000000_000019_gtFine_labelIds.png"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -125,17 +125,17 @@ LABEL = "gtFine/val/lindau/lindau_000000_000019_gtFine_labelIds.png"
     ],
 )
 def test_file_changed_since_the_check_is_named_and_leaves_no_index(
-    tiny_dataset, tmp_path, convert, workers, damage, said
+    tiny_dataset, tmp_path, convert, processes, damage, said
 ):
     convert(tiny_dataset)
     damage(tiny_dataset / LABEL)
     with pytest.raises(InputError, match=f"{LABEL}: {said}"):
-        convert(tiny_dataset, workers)
+        convert(tiny_dataset, processes)
     assert not (tmp_path / "labels.json").exists()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_full_disk_names_the_file_and_leaves_no_index(tiny_dataset, tmp_path, convert, monkeypatch, workers):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_full_disk_names_the_file_and_leaves_no_index(tiny_dataset, tmp_path, convert, monkeypatch, processes):
     convert(tiny_dataset)
     reserve = os.posix_fallocate
 
@@ -146,7 +146,7 @@ def test_full_disk_names_the_file_and_leaves_no_index(tiny_dataset, tmp_path, co
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match=r"No space left.*lindau_00000._0000.._gtFine_labelTrainIds"):
-        convert(tiny_dataset, workers)
+        convert(tiny_dataset, processes)
     assert not (tmp_path / "labels.json").exists()
     assert not list((tmp_path / "labels").rglob(".tmp*"))
 
@@ -162,7 +162,7 @@ def test_rasters_of_an_earlier_dataset_do_not_stay(tiny_dataset, tmp_path, conve
 
 
 def test_nothing_is_written_into_the_dataset(tiny_dataset, tmp_path):
-    write_json(tmp_path / "manifest.json", take_inventory(tiny_dataset, "any"))
+    write_json(tmp_path / "manifest.json", check_dataset(tiny_dataset, "any"))
     before = sorted(tiny_dataset.rglob("*"))
     for labels, index in ((tiny_dataset / "labels", tmp_path / "i.json"), (tmp_path / "l", tiny_dataset / "i.json")):
         with pytest.raises(InputError, match="only read"):

@@ -263,11 +263,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Path]:
 def prepared(tiny_dataset: Path, tmp_path: Path) -> Path:
     """The folder that holds everything a program needs beside weights."""
     from stdc.data.convert import convert_labels, read_index
-    from stdc.data.inventory import read_manifest, take_inventory
+    from stdc.data.inventory import check_dataset
     from stdc.data.lists import make_lists, write_lists
+    from stdc.data.manifest import read_manifest
     from stdc.files import write_json
 
-    write_json(tmp_path / "manifest.json", take_inventory(tiny_dataset, "any"))
+    write_json(tmp_path / "manifest.json", check_dataset(tiny_dataset, "any"))
     convert_labels(tiny_dataset, tmp_path / "manifest.json", tmp_path / "labels", tmp_path / "labels.json")
     index = read_index(tmp_path / "labels.json", tmp_path / "manifest.json")
     write_lists(tmp_path, make_lists(read_manifest(tmp_path / "manifest.json"), index), ",")

@@ -12,7 +12,8 @@ from programs import assert_refused, run_program
 from tiny import TINY_CITIES, make_tiny_dataset
 
 from stdc.data import frame_checks, inventory
-from stdc.data.inventory import read_manifest, take_inventory
+from stdc.data.inventory import check_dataset
+from stdc.data.manifest import read_manifest
 from stdc.errors import InputError, InputErrors
 from stdc.files import write_json
 
@@ -25,7 +26,7 @@ INSTANCE_IDS = f"gtFine/train/aachen/{STEM}_gtFine_instanceIds.png"
 
 def problems_of(root, expect="any"):
     with pytest.raises(InputErrors) as caught:
-        take_inventory(root, expect)
+        check_dataset(root, expect)
     return caught.value.problems
 
 
@@ -34,7 +35,7 @@ def snapshot(root):
 
 
 def test_manifest_describes_every_used_file(tiny_dataset):
-    manifest = take_inventory(tiny_dataset, "any")
+    manifest = check_dataset(tiny_dataset, "any")
     assert manifest["label_source"] == "labelIds"
     assert manifest["expected"] == "any"
     assert manifest["splits"] == {
@@ -59,21 +60,21 @@ def test_manifest_describes_every_used_file(tiny_dataset):
 
 def test_manifest_is_the_same_for_any_number_of_processes_and_any_place(tiny_dataset, tmp_path):
     copy = shutil.copytree(tiny_dataset, tmp_path / "somewhere else")
-    write_json(tmp_path / "one.json", take_inventory(tiny_dataset, "any", workers=1))
-    write_json(tmp_path / "three.json", take_inventory(copy, "any", workers=3))
+    write_json(tmp_path / "one.json", check_dataset(tiny_dataset, "any", processes=1))
+    write_json(tmp_path / "three.json", check_dataset(copy, "any", processes=3))
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "three.json").read_bytes()
     assert str(tmp_path) not in (tmp_path / "one.json").read_text()
 
 
 def test_check_writes_nothing_into_the_dataset(tiny_dataset):
     before = snapshot(tiny_dataset)
-    take_inventory(tiny_dataset, "any", workers=2)
+    check_dataset(tiny_dataset, "any", processes=2)
     assert snapshot(tiny_dataset) == before
 
 
 def test_polygons_are_the_source_only_without_any_label_ids(tmp_path):
     root = make_tiny_dataset(tmp_path, label_ids=False, instance_ids=False, color=False)
-    manifest = take_inventory(root, "any")
+    manifest = check_dataset(root, "any")
     assert manifest["label_source"] == "polygons"
     assert all(entry["label"]["path"].endswith("_gtFine_polygons.json") for entry in manifest["frames"])
     assert all(entry["instance"] is None for entry in manifest["frames"])
@@ -81,7 +82,7 @@ def test_polygons_are_the_source_only_without_any_label_ids(tmp_path):
 
 def test_label_ids_alone_are_enough(tmp_path):
     root = make_tiny_dataset(tmp_path, polygons=False, instance_ids=False, color=False)
-    assert take_inventory(root, "any")["label_source"] == "labelIds"
+    assert check_dataset(root, "any")["label_source"] == "labelIds"
 
 
 def test_mixed_label_sources_are_refused(tiny_dataset):
@@ -93,10 +94,10 @@ def test_mixed_label_sources_are_refused(tiny_dataset):
 
 def test_test_split_may_be_absent_or_without_ground_truth(tiny_dataset):
     shutil.rmtree(tiny_dataset / "gtFine/test")
-    manifest = take_inventory(tiny_dataset, "any")
+    manifest = check_dataset(tiny_dataset, "any")
     assert [entry["label"] for entry in manifest["frames"] if entry["split"] == "test"] == [None] * 4
     shutil.rmtree(tiny_dataset / "leftImg8bit/test")
-    assert take_inventory(tiny_dataset, "any")["splits"]["test"] == {"cities": {}, "frames": 0}
+    assert check_dataset(tiny_dataset, "any")["splits"]["test"] == {"cities": {}, "frames": 0}
 
 
 def test_test_split_with_half_its_ground_truth_is_refused(tiny_dataset):
@@ -273,7 +274,7 @@ def test_pairing_is_by_frame_name_not_by_order(tiny_dataset):
 def test_same_picture_in_two_splits_is_a_warning(tiny_dataset):
     shutil.copy(tiny_dataset / IMAGE, tiny_dataset / "leftImg8bit/val/lindau/lindau_000000_000019_leftImg8bit.png")
     warnings = []
-    take_inventory(tiny_dataset, "any", warn=warnings.append)
+    check_dataset(tiny_dataset, "any", warn=warnings.append)
     (line,) = warnings
     assert IMAGE in line
     assert "not independent" in line
@@ -292,7 +293,7 @@ def test_official_set_passes_when_whole(tiny_dataset, monkeypatch):
     counts = {split: dict.fromkeys(cities, 2) for split, cities in TINY_CITIES.items()}
     monkeypatch.setattr(inventory, "CITIES", counts)
     monkeypatch.setattr(inventory, "IMAGE_SIZE", (32, 64))
-    assert take_inventory(tiny_dataset, "cityscapes")["expected"] == "cityscapes"
+    assert check_dataset(tiny_dataset, "cityscapes")["expected"] == "cityscapes"
     counts["train"] = {"aachen": 3}
     assert problems_of(tiny_dataset, "cityscapes")[1:] == [
         "train/aachen: 2 image, 2 polygons, 2 labelIds, 2 instanceIds; expected 3 of each",
@@ -330,7 +331,7 @@ def test_file_that_is_no_manifest_is_refused(tmp_path, content):
 def test_program_writes_the_manifest_or_nothing(tiny_dataset, tmp_path):
     output, log = tmp_path / "out" / "manifest.json", tmp_path / "log.txt"
     good = run_program(
-        "check_dataset", "--dataset", tiny_dataset, "--expect", "any", "--threads", 2, "--output", output
+        "check_dataset", "--dataset", tiny_dataset, "--expect", "any", "--processes", 2, "--output", output
     )
     assert good.returncode == 0, good.stderr
     assert "train 4, val 4, test 4 frames" in good.stderr

@@ -5,8 +5,9 @@ from programs import assert_refused, run_program
 from tiny import tiny_frames
 
 from stdc.data.convert import convert_labels, read_index
-from stdc.data.inventory import read_manifest, take_inventory
+from stdc.data.inventory import check_dataset
 from stdc.data.lists import make_lists, read_list, take_subset, write_lists
+from stdc.data.manifest import read_manifest
 from stdc.errors import InputError, InputErrors
 from stdc.files import write_json
 
@@ -14,7 +15,7 @@ from stdc.files import write_json
 @pytest.fixture
 def prepared(tiny_dataset, tmp_path):
     """(dataset root, folder with manifest.json, labels/ and labels.json)."""
-    write_json(tmp_path / "manifest.json", take_inventory(tiny_dataset, "any"))
+    write_json(tmp_path / "manifest.json", check_dataset(tiny_dataset, "any"))
     convert_labels(tiny_dataset, tmp_path / "manifest.json", tmp_path / "labels", tmp_path / "labels.json")
     return tiny_dataset, tmp_path
 

@@ -25,7 +25,7 @@ def dataset(tmp_path_factory):
 
 
 def test_download_check_finds_nothing_wrong(dataset):
-    manifest = inventory.take_inventory(dataset, "any", 1)
+    manifest = inventory.check_dataset(dataset, "any", 1)
     assert {split: part["frames"] for split, part in manifest["splits"].items()} == {"train": 6, "val": 3, "test": 2}
     assert all(len(part["cities"]) >= 2 for part in manifest["splits"].values())
     assert manifest["label_source"] == "labelIds" and [list(size) for size in manifest["sizes"]] == [[64, 128]]
@@ -67,7 +67,7 @@ def test_instances_agree_with_labels(dataset):
         assert np.array_equal(np.where(instances >= 1000, instances // 1000, instances), labels)
 
 
-def test_same_seed_same_bytes_whatever_the_number_of_workers(dataset, tmp_path):
+def test_same_seed_same_bytes_whatever_the_number_of_processes(dataset, tmp_path):
     make_dataset(SECTION, tmp_path / "again", tmp_path / "again.json", 1)
     assert read_json(tmp_path / "again.json") == read_json(dataset.with_suffix(".json"))
     for path in dataset.rglob("*.png"):
@@ -157,4 +157,4 @@ def test_folder_of_someone_else_is_not_replaced_but_an_earlier_dataset_is(tmp_pa
     assert (tmp_path / "d" / "notes.txt").read_text() == "mine"
     for _ in range(2):
         make_dataset(section, tmp_path / "own", tmp_path / "i.json", 1)
-    assert inventory.take_inventory(tmp_path / "own", "any", 1)["splits"]["train"]["frames"] == 2
+    assert inventory.check_dataset(tmp_path / "own", "any", 1)["splits"]["train"]["frames"] == 2

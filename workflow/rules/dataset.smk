@@ -50,7 +50,7 @@ if DATASET_KIND == "synthetic":
             r"""
             exec "$STDC_PYTHON" {input.program:q} \
                 --config {input.config:q} \
-                --threads {threads} \
+                --processes {threads} \
                 --output {output.dataset:q} \
                 --index {output.index:q} \
                 --log {log:q}
@@ -111,7 +111,7 @@ rule check_dataset:
         exec "$STDC_PYTHON" {input.program:q} \
             --dataset {params.dataset:q} \
             --expect {params.expect:q} \
-            --threads {threads} \
+            --processes {threads} \
             --output {output.manifest:q} \
             --log {log:q}
         """
@@ -140,7 +140,7 @@ rule convert_labels:
         exec "$STDC_PYTHON" {input.program:q} \
             --dataset {params.dataset:q} \
             --manifest {input.manifest:q} \
-            --threads {threads} \
+            --processes {threads} \
             --output {output.labels:q} \
             --index {output.index:q} \
             --log {log:q}

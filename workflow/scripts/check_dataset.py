@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import program
-from stdc.data.inventory import EXPECTATIONS, take_inventory
+from stdc.data.inventory import EXPECTATIONS, check_dataset
 from stdc.data.layout import refuse_inside
 from stdc.errors import InputErrors
 from stdc.files import write_json
@@ -18,7 +18,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = program.parser("check_dataset", "Check a Cityscapes-format folder and write its manifest.")
     parser.add_argument("--dataset", type=Path, required=True, metavar="FOLDER", help="holds leftImg8bit/ and gtFine/")
     parser.add_argument("--expect", choices=EXPECTATIONS, default="any", help="the full official set, or any")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many share the work")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the manifest (JSON)")
     return parser
 
@@ -26,10 +26,10 @@ def arguments() -> argparse.ArgumentParser:
 def main(options: argparse.Namespace) -> None:
     refuse_inside(options.output, options.dataset, "the manifest")
     try:
-        manifest = take_inventory(
+        manifest = check_dataset(
             options.dataset,
             options.expect,
-            options.threads,
+            options.processes,
             warn=lambda line: print(f"warning: {line}", file=sys.stderr),
             progress=lambda total: Progress("frames", total),
         )

@@ -15,7 +15,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = program.parser("convert_labels", "Make rasters of train ids from label ids, or from polygons.")
     parser.add_argument("--dataset", type=Path, required=True, metavar="FOLDER", help="only read")
     parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="of check_dataset")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many share the work")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the rasters")
     parser.add_argument(
         "--index", type=Path, required=True, metavar="FILE", help="the rasters made; written last (JSON)"
@@ -29,7 +29,7 @@ def main(options: argparse.Namespace) -> None:
         options.manifest,
         options.output,
         options.index,
-        options.threads,
+        options.processes,
         progress=lambda total: Progress("labels", total),
     )
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import program
 from stdc.data.convert import read_index
-from stdc.data.inventory import read_manifest
 from stdc.data.lists import check_separator, make_lists, write_lists
+from stdc.data.manifest import read_manifest
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = program.parser("create_lists", "List the frames of each split, `<image><separator><label>` a line.")
+    parser = program.parser("create_lists", "List the frames of each split, `<image><separator><label>` per line.")
     parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="of check_dataset")
     parser.add_argument("--index", type=Path, required=True, metavar="FILE", help="of convert_labels")
     parser.add_argument("--separator", default=",", help="between the two paths")

@@ -17,14 +17,14 @@ def main(options: argparse.Namespace) -> None:
     section = config.get("synthetic") if isinstance(config, dict) else None
     check_section(section)
     progress = Progress("frames", sum(section[split] for split in ("train", "val", "test")))
-    make_dataset(section, options.output, options.index, options.threads, progress.step)
+    make_dataset(section, options.output, options.index, options.processes, progress.step)
     progress.finish()
 
 
 if __name__ == "__main__":
     arguments = program.parser("make_synthetic", __doc__)
     arguments.add_argument("--config", type=Path, required=True, metavar="FILE", help="JSON with the section synthetic")
-    arguments.add_argument("--threads", type=int, default=1, metavar="N", help="worker processes")
+    arguments.add_argument("--processes", type=int, default=1, metavar="N", help="how many share the work")
     arguments.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="dataset root; replaced")
     arguments.add_argument(
         "--index", type=Path, required=True, metavar="FILE", help="SHA-256 of every file, written last"

@@ -10,8 +10,8 @@ from pathlib import Path
 import program
 from stdc import files, recipe
 from stdc.data.dataset import Entry, EvalDataset
-from stdc.data.inventory import read_manifest
 from stdc.data.layout import SPLITS, refuse_inside
+from stdc.data.manifest import read_manifest
 from stdc.errors import InputError
 from stdc.machine import devices
 from stdc.progress import Progress

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import program
-from stdc.data.inventory import read_manifest
 from stdc.data.layout import SPLITS
+from stdc.data.manifest import read_manifest
 from stdc.evaluation.submission import write_submission
 from stdc.progress import Progress
 

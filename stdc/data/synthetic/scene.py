@@ -31,9 +31,11 @@ class Piece(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """Attributes:
-    pieces: in the order in which they are drawn, far things first.
-    haze: RGB that far things fade to, 0 to 255.
+    """A street as polygons, before it is painted.
+
+    Attributes:
+        pieces: in the order in which they are drawn, far things first.
+        haze: RGB that far things fade to, 0 to 255.
     """
 
     pieces: List[Piece]
@@ -41,9 +43,9 @@ class Scene(NamedTuple):
 
 
 def wanted_in(index: int, frames: int, dice: Dice) -> Set[str]:
-    """Names that a frame must show, beside what chance brings.
+    """Names of things that a frame must show, beside those that are drawn by chance.
 
-    From some ten frames on, every trained class is seen in a split; in fewer, one may stand hidden behind another.
+    A split of ten frames or more shows every trained class; in a smaller one, a thing may be hidden behind another.
     """
     wanted = {"traffic light", "traffic sign"}
     for turn in (_LARGE, _TWO_WHEELERS, _BARRIERS):
@@ -53,7 +55,7 @@ def wanted_in(index: int, frames: int, dice: Dice) -> Set[str]:
     for name, probability in (("parked", 0.4), ("caravan", 0.06), ("trailer", 0.06)):
         if dice.chance(probability):
             wanted.add(name)
-    # Groups in turn as well: a first look at a split should find one.
+    # Groups alternate too, so that any two frames in a row show both.
     wanted.add("cargroup" if index % 2 else "persongroup")
     return wanted
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from stdc import files
+from stdc.data import layout
 from stdc.data.labels import LABEL_BY_NAME
 from stdc.data.synthetic.paint import paint
 from stdc.data.synthetic.scene import Piece, make_scene
@@ -25,9 +26,9 @@ CITIES: Dict[str, Tuple[str, ...]] = {
     "val": ("morgenstadt", "seehausen"),
     "test": ("ostermark", "talheim"),
 }
-#: What the test split's polygons hold in the original: nothing a network is scored on.
+#: Labels of the official test split's published polygons, which hide the real ones.
 _DUMMY = ("ego vehicle", "rectification border", "out of roi")
-#: In a generated folder: this program made it and may replace it.
+#: A file in a generated folder. It says that this program made the folder and may replace it.
 MARKER = ".stdc-generated"
 #: Every trained class needs a few pixels to be seen at all.
 MIN_HEIGHT, MIN_WIDTH = 64, 128
@@ -57,7 +58,7 @@ def make_dataset(
     section: Mapping[str, Any],
     output: Path,
     index: Path,
-    workers: int,
+    processes: int,
     done: Callable[[], None] = lambda: None,
 ) -> int:
     """Write a dataset, and its index when all of it is there.
@@ -66,7 +67,7 @@ def make_dataset(
         section: the `synthetic` section: seed, height, width, and frames of train, val and test.
         output: dataset root; replaced where it is one that was generated before.
         index: JSON file with the section and the SHA-256 of every file, written last.
-        workers: processes; their number does not change a byte.
+        processes: how many share the work; their number does not change a byte.
         done: called after each frame.
     Returns:
         The number of frames.
@@ -81,10 +82,10 @@ def make_dataset(
         index.unlink()
     if output.exists():
         shutil.rmtree(output)
-    # First, so that a folder left by a killed run is known for what it is.
+    # The marker is written first, so that the folder a killed run leaves may be replaced by the next one.
     files.write_text(output / MARKER, "made by make_synthetic; may be deleted and made again\n")
     digests = run_parallel(
-        lambda frame: write_frame(frame, section, output), frames, workers, lambda frame: frame.name, done
+        lambda frame: write_frame(frame, section, output), frames, processes, lambda frame: frame.name, done
     )
     table = {path: digest for part in digests for path, digest in part.items()}
     files.write_json(index, {"synthetic": dict(section), "files": table})
@@ -120,16 +121,17 @@ def write_frame(frame: Frame, section: Mapping[str, Any], root: Path) -> Dict[st
     picture = paint(scene, height, width, generator)
     pieces = scene.pieces if frame.split != "test" else [p for p in scene.pieces if p.thing.label in _DUMMY]
     annotation = annotate(pieces, height, width)
-    image = f"leftImg8bit/{frame.split}/{frame.city}/{frame.name}_leftImg8bit.png"
-    label = f"gtFine/{frame.split}/{frame.city}/{frame.name}_gtFine_"
     contents = {
-        image: png(picture[..., ::-1]),
-        label + "polygons.json": json.dumps(annotation, indent=1, sort_keys=True).encode("ascii") + b"\n",
-        **{label + suffix: data for suffix, data in rasters(annotation).items()},
+        layout.IMAGE: png(picture[..., ::-1]),
+        layout.POLYGONS: json.dumps(annotation, indent=1, sort_keys=True).encode("ascii") + b"\n",
+        **rasters(annotation),
     }
-    for path, data in contents.items():
+    digests = {}
+    for kind, data in contents.items():
+        path = layout.frame_path(kind, frame.split, frame.city, frame.name)
         files.write_bytes(root / path, data)
-    return {path: files.sha256_file(root / path) for path in contents}
+        digests[path] = files.sha256_file(root / path)
+    return digests
 
 
 def annotate(pieces: List[Piece], height: int, width: int) -> Dict[str, Any]:
@@ -139,7 +141,7 @@ def annotate(pieces: List[Piece], height: int, width: int) -> Dict[str, Any]:
 
 
 def rasters(annotation: Mapping[str, Any]) -> Dict[str, bytes]:
-    """What the official tools make of an annotation: label ids, instance ids and colors, as PNG files."""
+    """What the official tools draw from an annotation, as PNG files: label ids, instance ids, and colors, by kind."""
     from cityscapesscripts.helpers.annotation import Annotation
     from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
     from cityscapesscripts.preparation.json2labelImg import createLabelImage
@@ -149,9 +151,9 @@ def rasters(annotation: Mapping[str, Any]) -> Dict[str, bytes]:
     label_ids = np.array(createLabelImage(official, "ids"))
     instance_ids = np.array(createInstanceImage(official, "ids"))
     return {
-        "labelIds.png": png(label_ids.astype(np.uint8)),
-        "instanceIds.png": png(instance_ids.astype(np.uint16)),
-        "color.png": png(_COLORS[label_ids][..., ::-1]),
+        layout.LABEL_IDS: png(label_ids.astype(np.uint8)),
+        layout.INSTANCE_IDS: png(instance_ids.astype(np.uint16)),
+        layout.COLOR: png(_COLORS[label_ids][..., ::-1]),
     }
 
 
