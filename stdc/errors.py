@@ -1,14 +1,21 @@
-"""Ends that are explained: a message for a person, and the program's exit code. None of them shows a traceback."""
+"""Errors shown to the user as a message, each with the program's exit code. None of them shows a traceback."""
 
 from __future__ import annotations
 
-from typing import Any, Sequence, Tuple
+from typing import Any, Optional, Sequence, TextIO, Tuple
 
 
 class StdcError(Exception):
-    """Base of the explained ends."""
+    """Base of the errors that a message explains."""
 
     exit_code = 1
+
+    def show(self, program: str, terminal: TextIO, log: Optional[TextIO]) -> None:
+        """Write the message, with the program's name in front, once to the terminal and once to the log."""
+        for stream in (terminal, log):
+            if stream is not None:
+                stream.write(f"{program}: {self}\n")
+                stream.flush()
 
 
 class RunError(StdcError):
@@ -32,25 +39,35 @@ class InputError(StdcError):
 
 
 class InputErrors(InputError):
-    """Several problems found in one pass, listed together so that the user mends them at once.
+    """Several problems found in one pass, listed together so that the user fixes them at once.
 
     Args:
         summary: one line: what was checked and how many problems were found.
         problems: one line each, naming the file or key.
     """
 
-    #: More lines than this help nobody; the rest is counted.
+    #: More lines than this help nobody on a terminal; the rest is counted there, and listed in the log.
     shown = 50
 
     def __init__(self, summary: str, problems: Sequence[str]) -> None:
         self.summary = summary
         self.problems = list(problems)
-        lines = [summary, *("  " + problem for problem in self.problems[: self.shown])]
-        hidden = len(self.problems) - self.shown
-        if hidden > 0:
-            lines.append(f"  ... and {hidden} more")
-        super().__init__("\n".join(lines))
+        super().__init__(self._listed(self.shown))
 
     def __reduce__(self) -> Tuple[Any, ...]:
         # Errors travel from worker processes as pickles, which would otherwise hold the joined text alone.
         return type(self), (self.summary, self.problems)
+
+    def show(self, program: str, terminal: TextIO, log: Optional[TextIO]) -> None:
+        """The first problems on the terminal, all of them in the log."""
+        for stream, count in ((terminal, self.shown), (log, len(self.problems))):
+            if stream is not None:
+                stream.write(f"{program}: {self._listed(count)}\n")
+                stream.flush()
+
+    def _listed(self, count: int) -> str:
+        lines = [self.summary, *("  " + problem for problem in self.problems[:count])]
+        hidden = len(self.problems) - count
+        if hidden > 0:
+            lines.append(f"  ... and {hidden} more")
+        return "\n".join(lines)

@@ -20,7 +20,9 @@ SUFFIXES = (".pdparams", ".safetensors")
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = program.parser("convert_torch_weights", __doc__)
+    parser = program.parser(
+        "convert_torch_weights", __doc__ or "", "--input STDCNet813M_73.91.tar --output stdc1.safetensors"
+    )
     parser.add_argument("--input", type=Path, required=True, metavar="FILE", help="checkpoint of the authors' code")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="ends in .pdparams or .safetensors")
     parser.add_argument(

@@ -1,13 +1,21 @@
-"""Writes the table of keys in config/README.md from the schema. A program: `--check` only compares."""
+"""Write the table of keys in config/README.md from the schema."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, Tuple
+
+# The tools share arguments, logs, and exit codes with the rules' programs.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
 import yaml
+
+import program
+from stdc.errors import InputError
+from stdc.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "config" / "README.md"
@@ -54,19 +62,23 @@ def table(schema: Dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: List[str]) -> int:
+def arguments() -> argparse.ArgumentParser:
+    parser = program.parser("key_table", __doc__ or "", "--check")
+    parser.add_argument("--check", action="store_true", help="only compare the page with the schema")
+    return parser
+
+
+def main(options: argparse.Namespace) -> None:
     page = PAGE.read_text(encoding="utf-8")
     head, marker, _ = page.partition(MARKER)
     assert marker, f"{PAGE}: the marker line is gone"
     wanted = head + MARKER + "\n" + table(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
     if page == wanted:
-        return 0
-    if "--check" in arguments:
-        print("config/README.md: does not agree with the schema; run `make docs`", file=sys.stderr)
-        return 1
-    PAGE.write_text(wanted, encoding="utf-8")
-    return 0
+        return
+    if options.check:
+        raise InputError(f"{PAGE}: does not agree with the schema; run `make docs`")
+    write_text(PAGE, wanted)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(program.run(arguments(), main))

@@ -1,12 +1,19 @@
-"""`snakemake --lint` without the one advice this workflow does not take. A program; its exit code is the verdict."""
+"""Run `snakemake --lint` without the one piece of advice that this workflow does not take."""
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import List
+
+# The tools share arguments, logs, and exit codes with the rules' programs.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
+
+import program
+from stdc.errors import InputErrors, RunError
 
 #: The unit of deployment is an image that holds Snakemake and the programs together (docker/). A container or conda
 #: environment for each rule would need apptainer or conda where the images have neither.
@@ -25,17 +32,20 @@ def advice(text: str) -> List[str]:
     return found
 
 
-def main() -> int:
+def arguments() -> argparse.ArgumentParser:
+    return program.parser("lint", __doc__ or "")
+
+
+def main(_: argparse.Namespace) -> None:
     root = Path(__file__).resolve().parents[1]
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--lint"]
     result = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if "Lints for " not in result.stdout and _CLEAN not in result.stdout:
-        print(result.stdout, file=sys.stderr)
-        return 1
+        raise RunError(f"snakemake --lint did not get to its end:\n{result.stdout}")
     found = advice(result.stdout)
-    print("\n".join(found), end="\n" if found else "", file=sys.stderr)
-    return int(bool(found))
+    if found:
+        raise InputErrors(f"{len(found)} pieces of advice", found)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.run(arguments(), main))

@@ -16,6 +16,10 @@ import program
 SIZES = ((512, 1024), (768, 1536), (1024, 2048))
 
 
+def arguments() -> argparse.ArgumentParser:
+    return program.parser("model_table", __doc__ or "")
+
+
 def main(_: argparse.Namespace) -> None:
     from stdc.machine import devices
 
@@ -72,4 +76,4 @@ def table(head: Tuple[str, ...], rows: List[Tuple[str, ...]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(program.run(program.parser("model_table", __doc__), main))
+    sys.exit(program.run(arguments(), main))

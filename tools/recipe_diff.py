@@ -15,6 +15,24 @@ from stdc.published import recipe_diff
 from stdc.stages import read_configuration
 
 
+def arguments() -> argparse.ArgumentParser:
+    parser = program.parser(
+        "recipe_diff",
+        __doc__ or "",
+        "--config config/stdc1_cityscapes_1024x512_80k.yaml --devices 8",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a recipe, or config/train.json of a run",
+    )
+    parser.add_argument("--devices", type=int, metavar="N", help="devices; the recipe's own number if left out")
+    parser.add_argument("--markdown", action="store_true", help="a table for a document instead of a terminal")
+    return parser
+
+
 def main(options: argparse.Namespace) -> None:
     config = read_configuration(options.config)
     if not isinstance(config.get("train"), dict):
@@ -26,14 +44,4 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = program.parser("recipe_diff", __doc__)
-    arguments.add_argument(
-        "--config",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="a recipe, or config/train.json of a run",
-    )
-    arguments.add_argument("--devices", type=int, metavar="N", help="devices; the recipe's own number if left out")
-    arguments.add_argument("--markdown", action="store_true", help="a table for a document instead of a terminal")
-    sys.exit(program.run(arguments, main))
+    sys.exit(program.run(arguments(), main))

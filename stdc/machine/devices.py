@@ -17,9 +17,8 @@ from typing import Any, Dict, Mapping, Optional
 from stdc.errors import InputError
 from stdc.machine import environment
 from stdc.machine.environment import AMD_VARIABLE, THREAD_VARIABLES
+from stdc.machine.kinds import KINDS
 from stdc.recipe import Kernels
-
-KINDS = ("cpu", "gpu", "iluvatar_gpu")
 
 
 def prepare(device: str, threads: int, flags: Optional[Mapping[str, bool]] = None) -> None:

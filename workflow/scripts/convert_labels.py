@@ -12,7 +12,11 @@ from stdc.progress import Progress
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = program.parser("convert_labels", "Make rasters of train ids from label ids, or from polygons.")
+    parser = program.parser(
+        "convert_labels",
+        __doc__ or "",
+        "--dataset /data/cityscapes --manifest manifest.json --output labels --index labels.json",
+    )
     parser.add_argument("--dataset", type=Path, required=True, metavar="FOLDER", help="only read")
     parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="of check_dataset")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many share the work")

@@ -13,7 +13,11 @@ from stdc.data.manifest import read_manifest
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = program.parser("create_lists", "List the frames of each split, `<image><separator><label>` per line.")
+    parser = program.parser(
+        "create_lists",
+        __doc__ or "",
+        "--manifest manifest.json --index labels.json --output lists",
+    )
     parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="of check_dataset")
     parser.add_argument("--index", type=Path, required=True, metavar="FILE", help="of convert_labels")
     parser.add_argument("--separator", default=",", help="between the two paths")

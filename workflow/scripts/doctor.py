@@ -15,7 +15,7 @@ from typing import Tuple
 import program
 from stdc.errors import InputError
 from stdc.files import read_json, write_json
-from stdc.machine import devices, ranks
+from stdc.machine import ranks
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,7 +67,9 @@ def size(text: str) -> Tuple[int, int]:
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = program.parser("doctor", __doc__ or "")
+    parser = program.parser(
+        "doctor", __doc__ or "", "--config config/stdc1_cityscapes_1024x512_80k.yaml --dataset /data/cityscapes"
+    )
     parser.add_argument(
         "--config",
         type=Path,
@@ -75,9 +77,8 @@ def arguments() -> argparse.ArgumentParser:
         metavar="FILE",
         help="recipe or a stage's JSON",
     )
-    parser.add_argument("--device", choices=devices.KINDS, help="default: STDC_DEVICE or the recipe's")
-    parser.add_argument("--devices", type=int, metavar="N", help="default: STDC_DEVICES, or those in this machine")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads per process; default: the recipe's")
+    # By default what STDC_DEVICE and STDC_DEVICES say, then the recipe and this machine.
+    program.add_device_options(parser, several=True, device=None)
     parser.add_argument("--workers", type=int, metavar="N", help="data workers per device; default: the recipe's")
     parser.add_argument("--dataset", metavar="FOLDER", help="default: the recipe's")
     parser.add_argument("--eval-size", type=size, metavar="WxH", help="pixels; default: that of the first image")
@@ -90,7 +91,9 @@ def arguments() -> argparse.ArgumentParser:
         help="where the run will work",
     )
     parser.add_argument("--workflow-python", metavar="FILE", help="interpreter with Snakemake; default: looked for")
-    parser.add_argument("--limit-s", type=float, default=120.0, metavar="S", help="seconds that one trial may take")
+    parser.add_argument(
+        "--limit-s", type=float, default=120.0, metavar="SECONDS", help="seconds that one trial may take"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings here")
     # A trial in a process of its own; started by this program alone.
     for name in ("--probe", "--plan", "--answer"):

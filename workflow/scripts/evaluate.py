@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from stdc.files import read_json
 from stdc.machine import ranks
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     # Lines that come from a rank have the name already.
     print(line if line.startswith("evaluate: ") else f"evaluate: {line}", file=sys.stderr, flush=True)
 
@@ -31,27 +30,30 @@ def main(options: argparse.Namespace) -> None:
         kind=options.device,
         devices=options.devices,
         threads=options.threads,
-        say=say,
+        say=log,
     )
     job.run(ranks.without_option(sys.argv, "--log"))
 
 
 def arguments() -> argparse.ArgumentParser:
-    made = program.parser("evaluate", __doc__ or "")
-    for name, text in (
-        ("config", "stage configuration: model, train, evaluate, data"),
-        ("weights", "trained weights, .pdparams or .safetensors"),
-        ("dataset", "dataset root; only read"),
-        ("labels", "folder of train id rasters"),
-        ("list", "list of image and label pairs"),
-        ("manifest", "manifest of the dataset, for instance ids"),
-        ("output", "figures (JSON)"),
+    parser = program.parser(
+        "evaluate",
+        __doc__ or "",
+        "--config evaluate.json --weights model.pdparams --dataset /data/cityscapes --labels labels --list "
+        "val.txt --manifest manifest.json --output metrics.json",
+    )
+    for name, kind, text in (
+        ("config", "FILE", "stage configuration: model, train, evaluate, data"),
+        ("weights", "FILE", "trained weights, .pdparams or .safetensors"),
+        ("dataset", "FOLDER", "dataset root; only read"),
+        ("labels", "FOLDER", "folder of train id rasters"),
+        ("list", "FILE", "list of image and label pairs"),
+        ("manifest", "FILE", "manifest of the dataset, for instance ids"),
+        ("output", "FILE", "figures (JSON)"),
     ):
-        made.add_argument(f"--{name}", type=Path, required=True, metavar="PATH", help=text)
-    made.add_argument("--device", default="cpu", help="cpu, gpu or iluvatar_gpu")
-    made.add_argument("--devices", type=int, default=1, metavar="N", help="how many of them share the images")
-    made.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="CPU threads a process")
-    return made
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar=kind, help=text)
+    program.add_device_options(parser, several=True)
+    return parser
 
 
 if __name__ == "__main__":

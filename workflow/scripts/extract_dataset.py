@@ -12,7 +12,9 @@ from stdc.progress import Progress
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = program.parser("extract_dataset", "Verify the two official zips and unpack them.")
+    parser = program.parser(
+        "extract_dataset", __doc__ or "", "--archives /data/zips --output dataset --index dataset.json"
+    )
     parser.add_argument("--archives", type=Path, required=True, metavar="FOLDER", help="holds the two zips")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the dataset")
     parser.add_argument("--index", type=Path, required=True, metavar="FILE", help="what was unpacked; written last")

@@ -11,6 +11,13 @@ from stdc.errors import InputError
 from stdc.files import read_json
 
 
+def arguments() -> argparse.ArgumentParser:
+    parser = program.parser("fetch_backbone", __doc__ or "", "--config backbone.json --output backbone.safetensors")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="stage configuration: model")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="safetensors file to write")
+    return parser
+
+
 def main(options: argparse.Namespace) -> None:
     from stdc.machine import devices
 
@@ -31,7 +38,4 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = program.parser("fetch_backbone", __doc__)
-    arguments.add_argument("--config", type=Path, required=True, metavar="FILE", help="stage configuration: model")
-    arguments.add_argument("--output", type=Path, required=True, metavar="FILE", help="safetensors file to write")
-    sys.exit(program.run(arguments, main))
+    sys.exit(program.run(arguments(), main))

@@ -12,6 +12,17 @@ from stdc.files import read_json
 from stdc.progress import Progress
 
 
+def arguments() -> argparse.ArgumentParser:
+    parser = program.parser(
+        "make_synthetic", __doc__ or "", "--config synthetic.json --output dataset --index dataset.json"
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="JSON with the section synthetic")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many share the work")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="dataset root; replaced")
+    parser.add_argument("--index", type=Path, required=True, metavar="FILE", help="SHA-256 of every file, written last")
+    return parser
+
+
 def main(options: argparse.Namespace) -> None:
     config = read_json(options.config)
     section = config.get("synthetic") if isinstance(config, dict) else None
@@ -22,11 +33,4 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = program.parser("make_synthetic", __doc__)
-    arguments.add_argument("--config", type=Path, required=True, metavar="FILE", help="JSON with the section synthetic")
-    arguments.add_argument("--processes", type=int, default=1, metavar="N", help="how many share the work")
-    arguments.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="dataset root; replaced")
-    arguments.add_argument(
-        "--index", type=Path, required=True, metavar="FILE", help="SHA-256 of every file, written last"
-    )
-    sys.exit(program.run(arguments, main))
+    sys.exit(program.run(arguments(), main))

@@ -10,6 +10,25 @@ import program
 from stdc.files import read_json, write_json
 
 
+def arguments() -> argparse.ArgumentParser:
+    parser = program.parser(
+        "measure_speed",
+        __doc__ or "",
+        "--config speed.json --weights model.pdparams --history history.jsonl --provenance provenance.json "
+        "--output speed.json",
+    )
+    for name, kind, text in (
+        ("config", "FILE", "stage configuration: model, speed"),
+        ("weights", "FILE", ".pdparams or .safetensors"),
+        ("history", "FILE", "history.jsonl of the run"),
+        ("provenance", "FILE", "provenance.json of the run"),
+        ("output", "FILE", "JSON file to write"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar=kind, help=text)
+    program.add_device_options(parser)
+    return parser
+
+
 def main(options: argparse.Namespace) -> None:
     from stdc.evaluation.speed import measure_inference, training_speed
     from stdc.machine import devices
@@ -35,15 +54,4 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = program.parser("measure_speed", __doc__)
-    for name, text in (
-        ("config", "stage configuration: model, speed"),
-        ("weights", ".pdparams or .safetensors"),
-        ("history", "history.jsonl of the run"),
-        ("provenance", "provenance.json of the run"),
-        ("output", "JSON file to write"),
-    ):
-        arguments.add_argument(f"--{name}", type=Path, required=True, metavar="FILE", help=text)
-    arguments.add_argument("--device", default="cpu", help="cpu, gpu or iluvatar_gpu")
-    arguments.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads")
-    sys.exit(program.run(arguments, main))
+    sys.exit(program.run(arguments(), main))

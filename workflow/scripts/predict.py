@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -15,6 +14,27 @@ from stdc.data.manifest import read_manifest
 from stdc.errors import InputError
 from stdc.machine import devices
 from stdc.progress import Progress
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = program.parser(
+        "predict",
+        __doc__ or "",
+        "--config evaluate.json --weights model.pdparams --dataset /data/cityscapes --manifest manifest.json "
+        "--output predictions",
+    )
+    for name, kind, text in (
+        ("config", "FILE", "stage configuration: model, train, evaluate; the first protocol is used"),
+        ("weights", "FILE", "trained weights, .pdparams or .safetensors"),
+        ("dataset", "FOLDER", "dataset root; only read"),
+        ("manifest", "FILE", "manifest of the dataset"),
+        ("output", "FOLDER", "folder of the predictions"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar=kind, help=text)
+    parser.add_argument("--split", default="test", choices=SPLITS, help="which frames")
+    parser.add_argument("--overlay", action="store_true", help="also color pictures, in the subfolder overlays/")
+    program.add_device_options(parser)
+    return parser
 
 
 def main(options: argparse.Namespace) -> None:
@@ -35,23 +55,6 @@ def main(options: argparse.Namespace) -> None:
     progress = Progress("images", len(dataset))
     predict.write_predictions(model, dataset, protocol, options.output, options.overlay, progress.step)
     progress.finish()
-
-
-def arguments() -> argparse.ArgumentParser:
-    made = program.parser("predict", __doc__ or "")
-    for name, text in (
-        ("config", "stage configuration: model, train, evaluate; the first protocol is used"),
-        ("weights", "trained weights, .pdparams or .safetensors"),
-        ("dataset", "dataset root; only read"),
-        ("manifest", "manifest of the dataset"),
-        ("output", "folder of the predictions"),
-    ):
-        made.add_argument(f"--{name}", type=Path, required=True, metavar="PATH", help=text)
-    made.add_argument("--split", default="test", choices=SPLITS, help="which frames")
-    made.add_argument("--overlay", action="store_true", help="also color pictures, in the subfolder overlays/")
-    made.add_argument("--device", default="cpu", help="cpu, gpu or iluvatar_gpu")
-    made.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="CPU threads")
-    return made
 
 
 if __name__ == "__main__":

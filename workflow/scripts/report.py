@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
@@ -16,6 +15,28 @@ from stdc.published.verdict import judge
 from stdc.report.results_folder import Results, SeedResult, read_config, read_seed
 
 METRICS_ONLY = "_metrics_only"
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = program.parser(
+        "report",
+        __doc__ or "",
+        "--config report.json --results results/mini --manifest manifest.json --dataset /data/cityscapes "
+        "--labels labels --list val.txt --verdict verdict.json --report report.html",
+    )
+    for name, kind, text in (
+        ("config", "FILE", "stage configuration: name, seeds, dataset_kind, model, train, data, report"),
+        ("results", "FOLDER", "results folder with seed<k>/"),
+        ("manifest", "FILE", "manifest of the dataset"),
+        ("dataset", "FOLDER", "dataset root; only read"),
+        ("labels", "FOLDER", "folder of train id rasters"),
+        ("list", "FILE", "list of the validation frames"),
+        ("verdict", "FILE", "JSON file to write"),
+        ("report", "FILE", "HTML file to write; a second one without pictures is written beside it"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar=kind, help=text)
+    program.add_device_options(parser)
+    return parser
 
 
 def main(options: argparse.Namespace) -> None:
@@ -102,20 +123,4 @@ def _announce(verdict: Mapping[str, Any], report: Path, shared: Path) -> None:
 
 
 if __name__ == "__main__":
-    arguments = program.parser("report", __doc__ or "")
-    for name, text in (
-        ("config", "stage configuration: name, seeds, dataset_kind, model, train, data, report"),
-        ("results", "results folder with seed<k>/"),
-        ("manifest", "manifest of the dataset"),
-        ("dataset", "dataset root; only read"),
-        ("labels", "folder of train id rasters"),
-        ("list", "list of the validation frames"),
-        ("verdict", "JSON file to write"),
-        ("report", "HTML file to write; a second one without pictures is written beside it"),
-    ):
-        arguments.add_argument(f"--{name}", type=Path, required=True, metavar="PATH", help=text)
-    arguments.add_argument(
-        "--device", default="cpu", help="what predicts the pictured frames: cpu, gpu or iluvatar_gpu"
-    )
-    arguments.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="CPU threads")
-    sys.exit(program.run(arguments, main))
+    sys.exit(program.run(arguments(), main))
