@@ -269,8 +269,7 @@ def check_shared_memory(free: Optional[int], plan: Plan) -> Finding:
 
 def check_memory(available: int, plan: Plan) -> Finding:
     """Main memory against the batches in flight and one process of Paddle per device."""
-    process = 2_000_000_000
-    needed = plan.batches_in_flight_bytes() + plan.devices * process
+    needed = plan.memory_needs()
     found = f"{bytes_text(available)} available, about {bytes_text(needed)} needed for {plan.devices} process(es)"
     if available < needed:
         return Finding(WARNING, "memory", found, "fewer workers (hardware.workers), or a machine with more memory")

@@ -23,6 +23,8 @@ _LABEL_BYTES_PER_PIXEL = 0.1
 _IMAGE_BYTES_PER_PIXEL = 3.0
 #: What the report, the records for VisualDL and the logs take together.
 _PAGES_BYTES = 50_000_000
+#: Main memory of a process that has loaded Paddle and a network.
+_PROCESS_BYTES = 2_000_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,10 @@ class Plan:
         ahead = 2
         pixels = self.crop[0] * self.crop[1]
         return self.devices * max(self.workers, 1) * ahead * self.device_batch * pixels * (3 * _BYTES_PER_NUMBER + 1)
+
+    def memory_needs(self) -> int:
+        """Main memory of the batches in flight and of one process of Paddle per device."""
+        return self.batches_in_flight_bytes() + self.devices * _PROCESS_BYTES
 
 
 def make_plan(

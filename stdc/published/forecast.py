@@ -1,0 +1,259 @@
+"""Before a run: which published figures it will be comparable with, what speaks against the others, what it will cost.
+
+The forecast fills `stdc.published.evidence` from a configuration alone; what it says of a figure then comes from the
+function that the verdict asks too. The verdict can only add what nobody knows before: a class that occurs nowhere, or a
+picture that stands in the dataset twice.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from stdc import recipe
+from stdc.data import cityscapes
+from stdc.data.layout import IMAGE, IMAGE_TREE, SUFFIXES, WRAPPERS
+from stdc.errors import InputError
+from stdc.published.evidence import TRAIN_FRAMES, VAL_FRAMES, DatasetFacts, Evaluation, Evidence, start_of
+from stdc.published.reasons import nearest, protocol_text, rows_of
+from stdc.published.reference import Reference
+
+#: What `stdc.evaluation` computes in.
+_PRECISION = "float32"
+_SPLITS = ("train", "val")
+
+
+class Dataset(NamedTuple):
+    """What the configuration names, looked at without opening an image.
+
+    Attributes:
+        kind: "synthetic", "folder" or "archives".
+        text: for people: "generated", or the folder.
+        frames: number of images by split; None where that cannot be seen.
+    """
+
+    kind: str
+    text: str
+    frames: Optional[Dict[str, int]]
+
+
+class Speed(NamedTuple):
+    """How fast training is known to be.
+
+    Attributes:
+        images_per_s: of all devices together.
+        text: where the number comes from.
+    """
+
+    images_per_s: float
+    text: str
+
+
+def planned_evidence(config: Mapping[str, Any], dataset: Dataset) -> Evidence:
+    """What the verdict will know of a run of this configuration, as far as it is known now.
+
+    Args:
+        config: the configuration with its defaults filled in.
+    Raises:
+        InputError: a key is missing or wrong.
+    """
+    for section in ("model", "train", "evaluate", "data"):
+        if not isinstance(config.get(section), Mapping):
+            raise InputError(f"configuration: section {section!r} is missing; give a recipe of config/")
+    data, train = config["data"], config["train"]
+    subset = data.get("subset") or {}
+    expected = str(data.get("expect", "any"))
+    official = expected == "cityscapes"
+    frames = dataset.frames
+    if official and frames is None and dataset.kind != "synthetic":
+        # The dataset check lets nothing else pass.
+        frames = {"train": TRAIN_FRAMES, "val": VAL_FRAMES}
+    images = subset.get("val") if subset.get("val") is not None else (frames or {}).get("val")
+    planned = tuple(
+        Evaluation(
+            name=str(protocol.get("name")),
+            scales=tuple(float(scale) for scale in protocol.get("scales") or (1.0,)),
+            flip=bool(protocol.get("flip")),
+            size=cityscapes.IMAGE_SIZE if official else None,
+            size_known=official,
+            precision=_PRECISION,
+            images=() if images is None else (int(images),),
+        )
+        for protocol in config["evaluate"].get("protocols") or ({"name": "single_scale"},)
+    )
+    return Evidence(
+        name=str(config.get("name")),
+        seeds=tuple(config.get("seeds") or (0,)),
+        dataset=DatasetFacts(
+            kind=dataset.kind,
+            expected=expected,
+            frames=frames,
+            train_subset=subset.get("train"),
+            val_subset=subset.get("val"),
+        ),
+        network=recipe.part_of(recipe.Network, config["model"]),
+        start=start_of(config["model"]),
+        recipe=recipe.resolve(train),
+        evaluations={"final": planned, **({"best": planned} if train.get("evaluate", True) else {})},
+    )
+
+
+def forecast(evidence: Evidence, reference: Reference) -> Dict[str, Any]:
+    """The forecast as JSON values.
+
+    Returns:
+        {"rows": one per figure, "comparable": ids, "nearest": id of the figure with the fewest obstacles}
+    """
+    rows = rows_of(evidence, reference)
+    comparable = [row["id"] for row in rows if not row["reasons"]]
+    return {"rows": rows, "comparable": comparable, "nearest": nearest(rows, evidence)["id"]}
+
+
+def refusal(found: Mapping[str, Any]) -> Optional[str]:
+    """Why a run that must be comparable may not start, with the keys to change; None where it is comparable."""
+    if found["comparable"]:
+        return None
+    row = next(row for row in found["rows"] if row["id"] == found["nearest"])
+    lines = [
+        "require_comparable is true, and this run would be comparable with no published figure. Nearest is "
+        f"{row['published']:.2f} % ({row['title']}); to be compared with it, change:"
+    ]
+    lines += [f"  {change}" for change in row["changes"]]
+    lines += [f"  ({reason})" for reason in row["reasons"]] if not row["changes"] else []
+    return "\n".join([*lines, "To run it all the same: require_comparable: false"])
+
+
+# ---- the dataset
+
+
+def look_at_dataset(config: Mapping[str, Any], folder: Optional[str]) -> Dataset:
+    """What will be trained and evaluated on.
+
+    Args:
+        folder: the user's; None for a generated dataset.
+    Raises:
+        InputError: no such folder.
+    """
+    if folder is None:
+        synthetic = config.get("synthetic") or {}
+        counts = {split: int(synthetic[split]) for split in _SPLITS if split in synthetic}
+        return Dataset("synthetic", "generated, a mini-Cityscapes", counts if len(counts) == len(_SPLITS) else None)
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise InputError(f"dataset: {root}: no such folder")
+    trees = (root / IMAGE_TREE, root / WRAPPERS[IMAGE_TREE] / IMAGE_TREE)
+    if not any(tree.is_dir() for tree in trees) and (root / f"{WRAPPERS[IMAGE_TREE]}.zip").is_file():
+        return Dataset("archives", str(root), _frames_in_archive(root / f"{WRAPPERS[IMAGE_TREE]}.zip"))
+    images = {split: sum(_count(tree / split) for tree in trees) for split in _SPLITS}
+    return Dataset("folder", str(root), images)
+
+
+def _count(split: Path) -> int:
+    return sum(1 for _ in split.glob(f"*/*{SUFFIXES[IMAGE]}"))
+
+
+def _frames_in_archive(path: Path) -> Optional[Dict[str, int]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(SUFFIXES[IMAGE])]
+    except (OSError, zipfile.BadZipFile, ValueError, RuntimeError):
+        # Whether the archive is sound is for extract_dataset to say.
+        return None
+    return {split: sum(f"{IMAGE_TREE}/{split}/" in name for name in names) for split in _SPLITS}
+
+
+# ---- the cost
+
+
+def known_speed(evidence: Evidence, folder: Path, device: str, devices: int) -> Optional[Speed]:
+    """Training speed of the newest finished run in `folder` with the same network, crop, and device."""
+    augmentation = evidence.recipe.augmentation
+    wanted = (evidence.network.backbone, augmentation.crop_height, augmentation.crop_width, device)
+    found: List[Tuple[float, str, float]] = []
+    for path in folder.glob("results/*/seed*/speed.json"):
+        try:
+            training = json.loads(path.read_text(encoding="utf-8"))["training"]
+            made = json.loads(path.with_name("provenance.json").read_text(encoding="utf-8"))
+            trained = made["recipe"]
+            key = (
+                made["config"]["model"].get("backbone"),
+                trained["crop_height"],
+                trained["crop_width"],
+                made["hardware"]["device"],
+            )
+            images = float(training["images_per_s_per_device"])
+            if key == wanted and images > 0:
+                found.append((path.stat().st_mtime, str(path.relative_to(folder)), images))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            # Other people's files are no reason to withhold a forecast.
+            continue
+    if not found:
+        return None
+    _, name, images = max(found)
+    return Speed(images * devices, f"{images:.2f} images/s per device in {name}, times {devices}")
+
+
+def cost_lines(evidence: Evidence, reference: Reference, speed: Optional[Speed], devices: int) -> List[str]:
+    """Iterations, samples, epochs, and hours, in words."""
+    schedule, seeds = evidence.recipe.schedule, len(evidence.seeds)
+    samples = schedule.iterations * schedule.global_batch
+    frames = evidence.dataset.train_subset or (evidence.dataset.frames or {}).get("train")
+    epochs = f", {samples / frames:.1f} epochs of {frames}" if frames else ""
+    times = f", for each of {seeds} seeds" if seeds > 1 else ""
+    lines = [f"{schedule.iterations} iterations of {schedule.global_batch} images: {samples:,} samples{epochs}{times}"]
+    if speed is not None:
+        hours = seeds * samples / speed.images_per_s / 3600
+        return [*lines, f"about {_hours(hours)} of training ({speed.text})"]
+    crop = (evidence.recipe.augmentation.crop_height, evidence.recipe.augmentation.crop_width)
+    of_the_kind = (one for one in reference.speeds if one.kind == "training")
+    published = next(
+        (one for one in of_the_kind if (one.backbone, one.size) == (evidence.network.backbone, crop)), None
+    )
+    if published is None:
+        return [*lines, "hours: not known before the first steps; no finished run here has this network and crop"]
+    hours = seeds * samples / published.value / 3600
+    return [
+        *lines,
+        f"hours: no finished run here to go by; at the published {published.value:g} {published.unit} "
+        f"({published.device}), {_hours(hours / devices)} if that is the speed of each of {devices} device(s), "
+        f"{_hours(hours)} if it is that of all",
+    ]
+
+
+def _hours(hours: float) -> str:
+    return f"{60 * hours:.0f} minutes" if hours < 1 else f"{hours:.1f} hours" if hours < 100 else f"{hours:.0f} hours"
+
+
+# ---- words
+
+
+def figure_lines(found: Mapping[str, Any], evidence: Evidence) -> List[str]:
+    """Which figures the run will be comparable with, and what speaks against each of the others."""
+    own = [row for row in found["rows"] if row["backbone"] == evidence.network.backbone and row["ever_comparable"]]
+    comparable = [row for row in own if not row["reasons"]]
+    network = f"{evidence.network.backbone.upper()}-Seg"
+    lines = [f"comparable with {len(comparable) or 'none'} of {len(own)} published figures of {network}"]
+    lines += [f"  {_figure(row)}" for row in comparable]
+    others = [row for row in own if row["reasons"]]
+    shared = [text for text in others[0]["reasons"] if all(text in row["reasons"] for row in others)] if others else []
+    if shared:
+        lines.append("against all of them:" if not comparable else "against the others:")
+        lines += [f"  - {text}" for text in shared]
+    for row in others:
+        rest = [text for text in row["reasons"] if text not in shared]
+        lines.append(f"  {_figure(row)}{': ' if rest else ''}{'; '.join(rest)}")
+    never: Dict[str, int] = {}
+    for row in found["rows"]:
+        if row["backbone"] == evidence.network.backbone and not row["ever_comparable"]:
+            never[row["reasons"][-1]] = never.get(row["reasons"][-1], 0) + 1
+    lines += [f"for information only, {count} figure(s) of {network}: {text}" for text, count in never.items()]
+    foreign = sum(row["backbone"] != evidence.network.backbone for row in found["rows"])
+    lines.append(f"of another network: {foreign} figures")
+    return lines
+
+
+def _figure(row: Mapping[str, Any]) -> str:
+    protocol = protocol_text(row["protocol"]["scales"], row["protocol"]["flip"])
+    return f"{row['published']:.2f} % {row['title']} ({protocol}; {row['weights']} weights)"
