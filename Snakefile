@@ -22,6 +22,7 @@ wildcard_constraints:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/weights.smk"
+include: "workflow/rules/forecast.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
@@ -42,6 +43,7 @@ rule all:
 onstart:
     check_interpreter()
     run_lock()
+    tell_forecast()
 
 
 onerror:

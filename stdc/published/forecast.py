@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from stdc import recipe
 from stdc.data import cityscapes
-from stdc.data.layout import IMAGE, IMAGE_TREE, SUFFIXES, WRAPPERS
+from stdc.data.layout import IMAGE, IMAGE_TREE, SUFFIXES, WRAPPERS, shown
 from stdc.errors import InputError
 from stdc.published.evidence import TRAIN_FRAMES, VAL_FRAMES, DatasetFacts, Evaluation, Evidence, start_of
 from stdc.published.reasons import nearest, protocol_text, rows_of
@@ -138,16 +138,18 @@ def look_at_dataset(config: Mapping[str, Any], folder: Optional[str]) -> Dataset
     """
     if folder is None:
         synthetic = config.get("synthetic") or {}
+        if (config.get("data") or {}).get("expect") == "cityscapes":
+            return Dataset("folder", "none given yet; a forecast for the full Cityscapes", None)
         counts = {split: int(synthetic[split]) for split in _SPLITS if split in synthetic}
         return Dataset("synthetic", "generated, a mini-Cityscapes", counts if len(counts) == len(_SPLITS) else None)
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise InputError(f"dataset: {root}: no such folder")
+        raise InputError(f"dataset: {shown(str(root))}: no such folder")
     trees = (root / IMAGE_TREE, root / WRAPPERS[IMAGE_TREE] / IMAGE_TREE)
     if not any(tree.is_dir() for tree in trees) and (root / f"{WRAPPERS[IMAGE_TREE]}.zip").is_file():
-        return Dataset("archives", str(root), _frames_in_archive(root / f"{WRAPPERS[IMAGE_TREE]}.zip"))
+        return Dataset("archives", shown(str(root)), _frames_in_archive(root / f"{WRAPPERS[IMAGE_TREE]}.zip"))
     images = {split: sum(_count(tree / split) for tree in trees) for split in _SPLITS}
-    return Dataset("folder", str(root), images)
+    return Dataset("folder", shown(str(root)), images)
 
 
 def _count(split: Path) -> int:
@@ -229,8 +231,12 @@ def _hours(hours: float) -> str:
 # ---- words
 
 
-def figure_lines(found: Mapping[str, Any], evidence: Evidence) -> List[str]:
-    """Which figures the run will be comparable with, and what speaks against each of the others."""
+def figure_lines(found: Mapping[str, Any], evidence: Evidence, most: Optional[int] = None) -> List[str]:
+    """Which figures the run will be comparable with, and what speaks against each of the others.
+
+    Args:
+        most: reasons per figure that are told; the rest is counted. None: all.
+    """
     own = [row for row in found["rows"] if row["backbone"] == evidence.network.backbone and row["ever_comparable"]]
     comparable = [row for row in own if not row["reasons"]]
     network = f"{evidence.network.backbone.upper()}-Seg"
@@ -243,6 +249,8 @@ def figure_lines(found: Mapping[str, Any], evidence: Evidence) -> List[str]:
         lines += [f"  - {text}" for text in shared]
     for row in others:
         rest = [text for text in row["reasons"] if text not in shared]
+        if most is not None and len(rest) > most:
+            rest = [*rest[:most], f"and {len(rest) - most} more"]
         lines.append(f"  {_figure(row)}{': ' if rest else ''}{'; '.join(rest)}")
     never: Dict[str, int] = {}
     for row in found["rows"]:

@@ -231,6 +231,24 @@ def test_absent_class_forbids_a_comparison():
     assert "the mean leaves out classes that do not occur: train" in found["reasons"]
 
 
+def picture(split: str, frame: str, content: str) -> Dict[str, Any]:
+    return {"split": split, "frame": frame, "image": {"sha256": content}}
+
+
+def test_pictures_that_stand_in_the_dataset_twice_forbid_a_comparison():
+    frames = [picture("train", "ulm_1", "a"), picture("train", "ulm_2", "a"), picture("val", "bonn_1", "b")]
+    found = judge(evidence(manifest=manifest(frames=frames)), REFERENCE)
+    assert found["reasons"] == ["1 of the training pictures repeats another one (first: ulm_2 is ulm_1)"]
+    frames += [picture("val", "bonn_2", "a"), picture("val", "bonn_3", "a"), picture("test", "jena_1", "b")]
+    found = judge(evidence(manifest=manifest(frames=frames)), REFERENCE)
+    assert found["reasons"][1:] == [
+        "1 of the validation pictures repeats another one (first: bonn_3 is bonn_2)",
+        "2 of the validation pictures were trained on (first: bonn_2 is ulm_1)",
+    ]
+    different = [picture("train", "ulm_1", "a"), picture("val", "bonn_1", "b"), picture("test", "jena_1", "b")]
+    assert judge(evidence(manifest=manifest(frames=different)), REFERENCE)["verdict"] == "REPRODUCED"
+
+
 def test_figure_of_another_implementation_is_never_compared():
     run = {**PUBLISHED_RUN, "global_batch": 48}
     for entry in judge(evidence(train=run), REFERENCE)["comparisons"]:

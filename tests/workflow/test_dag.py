@@ -124,6 +124,12 @@ def test_a_finished_run_has_everything_and_nothing_left_to_do(finished: Finished
     assert finished.workflow.plan(*finished.options) == {}
 
 
+def test_the_forecast_is_told_once_before_the_first_job(finished: Finished) -> None:
+    text = finished.first.text
+    assert text.count("forecast: dataset: ") == 1
+    assert text.index("forecast: dataset: ") < text.index("rule check_dataset:")
+
+
 def test_the_users_dataset_is_untouched_and_its_name_is_never_run(finished: Finished) -> None:
     assert snapshot(finished.dataset) == finished.before
     assert not (finished.code / "x").exists()

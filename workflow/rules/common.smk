@@ -13,6 +13,7 @@ CODE = Path(workflow.basedir)
 sys.path.insert(0, str(CODE / "workflow" / "lib"))
 
 import code_inputs
+import command_line
 import configuration
 import dataset_folder
 import session
@@ -34,6 +35,11 @@ def check_configuration():
     """Give words from the command line their types, fill in defaults, refuse what the schema does not allow."""
     schema = yaml.safe_load((CODE / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
     settings = workflow.config_settings
+    if workflow.is_main_process:
+        # Jobs get a command line of Snakemake's own making.
+        lost = command_line.given_twice(sys.argv[1:]) + command_line.empty_values(settings.config_args or ())
+        if lost:
+            stop(lost)
     text = dict(words.split("=", 1) for words in settings.config_args or ())
     given = configuration.parse_words(settings.config, schema, text)
     # As in the working directory; with --directory elsewhere, in full.

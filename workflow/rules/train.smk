@@ -11,6 +11,7 @@ rule train:
         index=LABELS_INDEX,
         train_list=rules.create_lists.output.train,
         val_list=rules.create_lists.output.val,
+        forecast=forecast,
         backbone=[] if PRETRAINED is None else rules.fetch_backbone.output.weights,
     output:
         model=f"{RESULTS}/seed{{seed}}/model.pdparams",

@@ -16,6 +16,8 @@ import program
 from stdc.errors import InputError
 from stdc.files import read_json, write_json
 
+#: Reasons per figure that are enough where a run is about to start.
+_BRIEF = 3
 _SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema.yaml"
 
 
@@ -43,7 +45,7 @@ def main(options: argparse.Namespace) -> None:
         *forecast.cost_lines(evidence, reference, speed, plan.devices),
         f"disk: {bytes_text(sum(plan.disk_needs().values()))} ({disk})",
         f"main memory: about {bytes_text(plan.memory_needs())} on {plan.devices} x {plan.device}",
-        *forecast.figure_lines(found, evidence),
+        *forecast.figure_lines(found, evidence, most=_BRIEF if options.brief else None),
     ]
     print("\n".join(f"forecast: {line}" for line in lines), flush=True)
     if options.json:
@@ -95,6 +97,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--device", help="default: STDC_DEVICE, or the recipe's")
     parser.add_argument("--devices", type=int, metavar="N", help="default: STDC_DEVICES, or those in this machine")
     parser.add_argument("--directory", type=Path, default=Path(), metavar="FOLDER", help="where the run will work")
+    parser.add_argument("--brief", action="store_true", help=f"at most {_BRIEF} reasons per figure")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the forecast here")
     return parser
 

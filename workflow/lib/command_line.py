@@ -1,0 +1,75 @@
+"""What Snakemake's command line loses without a word: an option given twice, a value that is empty.
+
+Plain Python beside Snakemake; nothing here is used by the programs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
+
+import yaml
+
+#: Options that take several values, and of which Snakemake keeps only the last mention.
+_OPTIONS: Dict[str, Tuple[str, ...]] = {
+    "--config": ("--config", "-C"),
+    "--configfile": ("--configfile", "--configfiles"),
+}
+
+
+def given_twice(argv: Sequence[str]) -> List[str]:
+    """One line for each option whose first mention would be dropped.
+
+    Args:
+        argv: the arguments of Snakemake, without the program's name.
+    """
+    own = list(argv[: argv.index("--")] if "--" in argv else argv)
+    lines = []
+    for option, names in _OPTIONS.items():
+        count = sum(_names(argument) in names for argument in own)
+        if count > 1:
+            lines.append(
+                f"{option}: given {count} times, and Snakemake keeps the last one only; put everything behind one "
+                f"{option}"
+            )
+    return lines
+
+
+def _names(argument: str) -> str:
+    """The option that an argument names: "-C" of "-Cname=mine", "--config" of "--config=name=mine"."""
+    if argument.startswith("-C"):
+        return "-C"
+    return argument.split("=", 1)[0]
+
+
+def empty_values(words: Sequence[str]) -> List[str]:
+    """One line for each key of `--config` that has no value, which is what an unset variable of the shell leaves.
+
+    Args:
+        words: such as "dataset=/data" and "model={pretrained: {source: }}".
+    """
+    found = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if not value.strip():
+            found.append(key)
+        elif value.lstrip()[0] in "{[":
+            try:
+                found += [f"{key}{path}" for path in _empty_nodes(yaml.compose(value, Loader=yaml.SafeLoader))]
+            except (yaml.YAMLError, RecursionError):
+                # Not a value at all: the check of the configuration says so.
+                continue
+    return [
+        f"--config: {key}: empty; is a variable of the shell unset? Give a value, or write null where none is meant"
+        for key in found
+    ]
+
+
+def _empty_nodes(node: Any, path: str = "") -> Iterator[str]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _empty_nodes(value, f"{path}.{key.value}")
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _empty_nodes(value, f"{path}[{index}]")
+    elif isinstance(node, yaml.ScalarNode) and not node.value.strip():
+        yield path
