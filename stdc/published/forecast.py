@@ -18,7 +18,7 @@ from stdc.data.layout import IMAGE, IMAGE_TREE, SUFFIXES, WRAPPERS, shown
 from stdc.errors import InputError
 from stdc.published.evidence import TRAIN_FRAMES, VAL_FRAMES, DatasetFacts, Evaluation, Evidence, start_of
 from stdc.published.reasons import nearest, protocol_text, rows_of
-from stdc.published.reference import Reference
+from stdc.published.reference import Reference, load_reference
 
 #: What `stdc.evaluation` computes in.
 _PRECISION = "float32"
@@ -59,10 +59,10 @@ def planned_evidence(config: Mapping[str, Any], dataset: Dataset) -> Evidence:
     Raises:
         InputError: a key is missing or wrong.
     """
-    for section in ("model", "train", "evaluate", "data"):
+    for section in ("model", "train", "evaluate"):
         if not isinstance(config.get(section), Mapping):
             raise InputError(f"configuration: section {section!r} is missing; give a recipe of config/")
-    data, train = config["data"], config["train"]
+    data, train = config.get("data") or {}, config["train"]
     subset = data.get("subset") or {}
     expected = str(data.get("expect", "any"))
     official = expected == "cityscapes"
@@ -98,6 +98,55 @@ def planned_evidence(config: Mapping[str, Any], dataset: Dataset) -> Evidence:
         recipe=recipe.resolve(train),
         evaluations={"final": planned, **({"best": planned} if train.get("evaluate", True) else {})},
     )
+
+
+class Outlook(NamedTuple):
+    """A forecast, and what it was made from.
+
+    Attributes:
+        dataset, evidence: what is planned.
+        found: see `forecast`.
+        lines: all of it in words, without disk and memory.
+    """
+
+    dataset: Dataset
+    evidence: Evidence
+    found: Dict[str, Any]
+    lines: List[str]
+
+
+def look_ahead(
+    config: Mapping[str, Any],
+    *,
+    dataset: Optional[str],
+    folder: Path,
+    device: str,
+    devices: int,
+    most: Optional[int] = None,
+) -> Outlook:
+    """The forecast of a configuration.
+
+    Args:
+        config: with its defaults filled in.
+        dataset: the user's folder; None for a generated one.
+        folder: working directory of the run, where finished runs tell a speed.
+        device, devices: kind and number of devices.
+        most: reasons that are told per figure; None: all.
+    Raises:
+        InputError: a key is missing or wrong, or there is no such dataset.
+    """
+    seen = look_at_dataset(config, dataset)
+    evidence = planned_evidence(config, seen)
+    reference = load_reference()
+    found = forecast(evidence, reference)
+    speed = known_speed(evidence, folder, device, devices)
+    images = f": {seen.frames['train']} training and {seen.frames['val']} validation images" if seen.frames else ""
+    lines = [
+        f"dataset: {seen.text}{images}",
+        *cost_lines(evidence, reference, speed, devices),
+        *figure_lines(found, evidence, most),
+    ]
+    return Outlook(seen, evidence, found, lines)
 
 
 def forecast(evidence: Evidence, reference: Reference) -> Dict[str, Any]:

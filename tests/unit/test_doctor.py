@@ -381,6 +381,7 @@ def test_doctor_examines_this_machine_within_a_minute(tmp_path: Path) -> None:
     # mini recipe: two images of its validation size
     assert "65536 pixels counted" in findings["two images evaluated"]["found"]
     assert "0 problem(s)" in result.stderr
+    assert "forecast: comparable with none of 6 published figures of STDC1-Seg" in result.stderr
 
 
 @pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="this machine has the GPU that the test misses")

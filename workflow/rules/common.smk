@@ -123,7 +123,7 @@ STAGES = {
         **_sections("name", "seeds", "model", "train", "evaluate", "data", "report"),
         "dataset_kind": DATASET_KIND,
     },
-    "doctor": _sections("model", "train", "evaluate", "seeds", "synthetic"),
+    "doctor": _sections("name", "model", "train", "evaluate", "data", "seeds", "synthetic"),
 }
 
 

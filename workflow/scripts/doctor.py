@@ -29,14 +29,16 @@ def main(options: argparse.Namespace) -> None:
     from stdc.doctor.examination import Settings, examine
     from stdc.doctor.findings import OK, PROBLEM, WARNING, count, document, table
     from stdc.doctor.plan import as_dict, from_dict, make_plan
+    from stdc.published.forecast import look_ahead
     from stdc.stages import read_configuration
 
     if options.probe:
         probes.run(options.probe, from_dict(read_json(options.plan)), options.answer, sys.argv)
         return
     started = time.monotonic()
+    config = read_configuration(options.config)
     plan = make_plan(
-        read_configuration(options.config),
+        config,
         device=options.device,
         devices=options.devices,
         threads=options.threads,
@@ -49,6 +51,11 @@ def main(options: argparse.Namespace) -> None:
     findings = examine(plan, Settings(str(Path(__file__).resolve()), options.workflow_python, options.limit_s, log))
     for line in table(findings):
         print(line, file=sys.stderr, flush=True)
+    outlook = look_ahead(
+        config, dataset=plan.dataset, folder=options.directory, device=plan.device, devices=plan.devices
+    )
+    for line in outlook.lines:
+        print(f"forecast: {line}", file=sys.stderr, flush=True)
     if options.json:
         write_json(options.json, {"plan": as_dict(plan), "findings": document(findings)})
     summary = f"{count(findings, OK)} ok, {count(findings, WARNING)} warning(s), {count(findings, PROBLEM)} problem(s)"

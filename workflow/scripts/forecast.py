@@ -14,7 +14,7 @@ from typing import Any, Dict, Mapping
 
 import program
 from stdc.errors import InputError
-from stdc.files import read_json, write_json
+from stdc.files import write_json
 
 #: Reasons per figure that are enough where a run is about to start.
 _BRIEF = 3
@@ -24,59 +24,55 @@ _SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema.yaml"
 def main(options: argparse.Namespace) -> None:
     from stdc.doctor.plan import make_plan
     from stdc.published import forecast
-    from stdc.published.reference import load_reference
     from stdc.units import bytes_text
 
-    config = read_config(options.config)
+    config = configuration(options.config)
     folder = options.dataset or config.get("dataset")
-    dataset = forecast.look_at_dataset(config, folder)
-    evidence = forecast.planned_evidence(config, dataset)
-    reference = load_reference()
-    found = forecast.forecast(evidence, reference)
     plan = make_plan(
         config, folder=str(options.directory), device=options.device, devices=options.devices, dataset=folder
     )
-    speed = forecast.known_speed(evidence, options.directory, plan.device, plan.devices)
-    counted = dataset.frames or {}
-    images = f": {counted['train']} training and {counted['val']} validation images" if counted else ""
-    disk = ", ".join(f"{name} {bytes_text(count)}" for name, count in plan.disk_needs().items())
+    outlook = forecast.look_ahead(
+        config,
+        dataset=folder,
+        folder=options.directory,
+        device=plan.device,
+        devices=plan.devices,
+        most=_BRIEF if options.brief else None,
+    )
+    needs = plan.disk_needs()
+    if folder is None and outlook.dataset.kind != "synthetic":
+        # Nothing is known of a dataset that is still to be named.
+        del needs["dataset and labels"]
+    disk = ", ".join(f"{name} {bytes_text(count)}" for name, count in needs.items())
     lines = [
-        f"dataset: {dataset.text}{images}",
-        *forecast.cost_lines(evidence, reference, speed, plan.devices),
-        f"disk: {bytes_text(sum(plan.disk_needs().values()))} ({disk})",
+        *outlook.lines,
+        f"disk: {bytes_text(sum(needs.values()))} ({disk})",
         f"main memory: about {bytes_text(plan.memory_needs())} on {plan.devices} x {plan.device}",
-        *forecast.figure_lines(found, evidence, most=_BRIEF if options.brief else None),
     ]
     print("\n".join(f"forecast: {line}" for line in lines), flush=True)
     if options.json:
-        write_json(options.json, {"name": evidence.name, "dataset": dataset._asdict(), **found})
-    refused = forecast.refusal(found) if config.get("require_comparable") else None
+        write_json(options.json, {"name": outlook.evidence.name, "dataset": outlook.dataset._asdict(), **outlook.found})
+    refused = forecast.refusal(outlook.found) if config.get("require_comparable") else None
     if refused:
         raise InputError(refused)
 
 
-def read_config(path: Path) -> Dict[str, Any]:
+def configuration(path: Path) -> Dict[str, Any]:
     """A recipe with the schema's defaults filled in; from standard input comes a whole configuration as JSON.
 
     Raises:
         InputError: not readable.
     """
+    if str(path) == "-":
+        try:
+            return dict(json.load(sys.stdin))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InputError(f"standard input: not a configuration as JSON ({error})") from None
     import yaml
 
-    try:
-        if str(path) == "-":
-            return dict(json.load(sys.stdin))
-        if path.suffix in (".yaml", ".yml"):
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        else:
-            config = read_json(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: not readable ({' '.join(str(error).split())})") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: a recipe is expected, found {type(config).__name__}")
-    return dict(with_defaults(config, yaml.safe_load(_SCHEMA.read_text(encoding="utf-8"))))
+    from stdc.stages import read_configuration
+
+    return dict(with_defaults(read_configuration(path), yaml.safe_load(_SCHEMA.read_text(encoding="utf-8"))))
 
 
 def with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
