@@ -55,7 +55,8 @@ def loading(folder: Path, rounds: int) -> Dict[str, float]:
     from paddleseg.transforms import transforms as peer
 
     from stdc import recipe
-    from stdc.data.dataset import Entry, TrainDataset
+    from stdc.data.dataset import TrainDataset
+    from stdc.data.entries import Entry
     from stdc.data.synthetic.writer import Frame, write_frame
 
     section = {"seed": 0, "height": FULL[0], "width": FULL[1], "train": 2, "val": 2, "test": 0}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Set
+from typing import Any, Callable, Dict, Mapping, Optional, Set
 
 import PIL
 
 from stdc.data.frame_checks import decode_gray
 from stdc.data.labels import LABEL_ID_TO_TRAIN_ID
 from stdc.data.layout import LABEL_IDS, POLYGONS, SUFFIXES, TRAIN_IDS, TRUTH_TREE, frame_path, refuse_inside, shown
-from stdc.data.manifest import read_manifest
+from stdc.data.manifest import is_digest, read_manifest
 from stdc.data.png import encode_gray
 from stdc.data.polygons import draw_train_ids, parse_annotation
 from stdc.errors import InputError
@@ -21,7 +21,7 @@ from stdc.machine.pool import run_parallel
 from stdc.progress import Progress
 
 
-def raster_path(entry: Dict[str, Any]) -> str:
+def raster_path(entry: Mapping[str, Any]) -> str:
     """Where the raster of a frame lies, relative to the labels folder.
 
     Args:
@@ -30,7 +30,7 @@ def raster_path(entry: Dict[str, Any]) -> str:
     return frame_path(TRAIN_IDS, entry["split"], entry["city"], entry["frame"])
 
 
-def index_key(entry: Dict[str, Any]) -> str:
+def index_key(entry: Mapping[str, Any]) -> str:
     """The name of a frame in the index of rasters."""
     return f"{entry['split']}/{entry['frame']}"
 
@@ -95,11 +95,14 @@ def read_index(path: Path, manifest_path: Path) -> Dict[str, str]:
         InputError: no index, or one of another manifest.
     """
     content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("frames"), dict):
-        raise InputError(f"{path}: not an index of label rasters; make it again with convert_labels")
+    frames = content.get("frames") if isinstance(content, dict) else None
+    if not isinstance(frames, dict) or not all(is_digest(digest) for digest in frames.values()):
+        raise InputError(f"{shown(path)}: not an index of label rasters; make it again with convert_labels")
     if content.get("manifest_sha256") != sha256_file(manifest_path):
-        raise InputError(f"{path}: made from another manifest than {manifest_path}; run convert_labels again")
-    return dict(content["frames"])
+        raise InputError(
+            f"{shown(path)}: made from another manifest than {shown(manifest_path)}; run convert_labels again"
+        )
+    return dict(frames)
 
 
 def _convert(root: Path, output: Path, source: str, entry: Dict[str, Any]) -> str:

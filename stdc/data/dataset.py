@@ -6,31 +6,20 @@ A sample is a function of its key: neither the process that reads it nor what wa
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 from stdc.data import transforms
+from stdc.data.entries import Entry
 from stdc.data.labels import IGNORE, NUM_CLASSES
+from stdc.data.layout import shown
+from stdc.data.verified import read_verified
 from stdc.errors import InputError
 from stdc.recipe import Augmentation
 from stdc.seeds import sample_generator
 from stdc.units import size_text
-
-
-class Entry(NamedTuple):
-    """One frame; any object with these three attributes does, such as a line of a list file.
-
-    Attributes:
-        frame: name, ``aachen_000000_000019``.
-        image: path of the 8-bit color PNG.
-        label: path of the 8-bit PNG of train ids; None where there is no ground truth.
-    """
-
-    frame: str
-    image: Path
-    label: Optional[Path]
 
 
 class TrainDataset:
@@ -42,7 +31,7 @@ class TrainDataset:
         seed: of the run.
     """
 
-    def __init__(self, entries: Sequence[Any], augmentation: Augmentation, seed: int) -> None:
+    def __init__(self, entries: Sequence[Entry], augmentation: Augmentation, seed: int) -> None:
         self.entries = list(entries)
         self.augmentation = augmentation
         self.seed = seed
@@ -62,8 +51,9 @@ class TrainDataset:
         """
         epoch, index = divmod(key, len(self.entries))
         entry = self.entries[index]
-        image = read_image(entry.image)
-        label = read_label(entry.label, image.shape[:2])
+        assert entry.label is not None
+        image = read_image(entry.image, entry.image_sha256)
+        label = read_label(entry.label, image.shape[:2], entry.label_sha256)
         height, width = label.shape
         draws = transforms.draw(self.augmentation, height, width, sample_generator(self.seed, epoch, index))
         crop, truth = transforms.apply(image, label, draws, self.augmentation)
@@ -77,20 +67,17 @@ class EvalDataset:
     Args:
         entries: frames, in the order of the list file; `label` may be None.
         mean, std: normalization of red, green and blue on the scale 0 to 1.
-        instances: path of the `*_instanceIds.png` by frame; empty where iIoU is not wanted.
     """
 
     def __init__(
         self,
-        entries: Sequence[Any],
+        entries: Sequence[Entry],
         mean: Sequence[float],
         std: Sequence[float],
-        instances: Optional[Mapping[str, Path]] = None,
     ) -> None:
         self.entries = list(entries)
         self.mean = tuple(mean)
         self.std = tuple(std)
-        self.instances = dict(instances or {})
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -104,44 +91,50 @@ class EvalDataset:
             InputError: a file is missing, unreadable or of another kind; names it.
         """
         entry = self.entries[index]
-        image = read_image(entry.image)
+        image = read_image(entry.image, entry.image_sha256)
         label = None
         if entry.label is not None:
-            label = read_label(entry.label, image.shape[:2])
+            label = read_label(entry.label, image.shape[:2], entry.label_sha256)
             check_train_ids(label, entry.label)
         return transforms.normalize(image, self.mean, self.std), label, index
 
     def instance_ids(self, index: int, size: Optional[Sequence[int]] = None) -> Optional[np.ndarray]:
         """Instance ids of one frame, (H, W), uint16, or None where it has none; `size` as in `read_label`."""
-        path = self.instances.get(self.entries[index].frame)
-        return None if path is None else read_instances(path, size)
+        entry = self.entries[index]
+        if entry.instances is None or any(other.instances is None for other in self.entries):
+            # The iIoU of a part of the frames compares with no published figure.
+            return None
+        return read_instances(entry.instances, size, entry.instances_sha256)
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, sha256: Optional[str] = None) -> np.ndarray:
     """Read an image file as (H, W, 3), uint8, red-green-blue.
 
+    Args:
+        sha256: hex digest that the file must have, see `read_verified`.
     Raises:
-        InputError: the file is missing, truncated or no image.
+        InputError: the file is missing, truncated, no image, or not the one that was checked.
     """
     # Ignore the EXIF orientation: the label raster has none, so turning the image would misalign the pair.
-    image = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    image = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, sha256)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def read_label(path: Path, size: Optional[Sequence[int]] = None) -> np.ndarray:
+def read_label(path: Path, size: Optional[Sequence[int]] = None, sha256: Optional[str] = None) -> np.ndarray:
     """Read a label raster as (H, W), uint8.
 
     Args:
         size: (height, width) of its image, which the raster must have; None: any.
+        sha256: hex digest that the file must have, see `read_verified`.
     Raises:
-        InputError: the file is unreadable, has other channels or bits, or another size.
+        InputError: the file is unreadable, has other channels or bits, another size, or is not the one that was made.
     """
-    return _decode_ids(path, np.uint8, size)
+    return _decode_ids(path, np.uint8, size, sha256)
 
 
-def read_instances(path: Path, size: Optional[Sequence[int]] = None) -> np.ndarray:
+def read_instances(path: Path, size: Optional[Sequence[int]] = None, sha256: Optional[str] = None) -> np.ndarray:
     """Read an instance raster as (H, W), uint16; see `read_label`."""
-    return _decode_ids(path, np.uint16, size)
+    return _decode_ids(path, np.uint16, size, sha256)
 
 
 def check_train_ids(label: np.ndarray, path: Path) -> None:
@@ -153,39 +146,39 @@ def check_train_ids(label: np.ndarray, path: Path) -> None:
     wrong = (label >= NUM_CLASSES) & (label != IGNORE)
     if wrong.any():
         raise InputError(
-            f"{path}: holds the value {label[wrong][0]}; expected train ids 0 to {NUM_CLASSES - 1} or {IGNORE}. "
+            f"{shown(path)}: holds the value {label[wrong][0]}; expected train ids 0 to {NUM_CLASSES - 1} or {IGNORE}. "
             "Is it a label id raster? Delete the folder of converted labels and run again"
         )
 
 
-def _decode_ids(path: Path, dtype: Any, size: Optional[Sequence[int]]) -> np.ndarray:
-    ids = _decode(path, cv2.IMREAD_UNCHANGED)
+def _decode_ids(path: Path, dtype: Any, size: Optional[Sequence[int]], sha256: Optional[str]) -> np.ndarray:
+    # This flag, too, leaves an orientation tag alone.
+    ids = _decode(path, cv2.IMREAD_UNCHANGED, sha256)
     bits = np.dtype(dtype).itemsize * 8
     if ids.ndim != 2 or ids.dtype != dtype:
         channels = 1 if ids.ndim == 2 else ids.shape[2]
         raise InputError(
-            f"{path}: {channels} channels of {ids.dtype.itemsize * 8} bits; expected one channel of {bits} bits, "
-            "each pixel an id"
+            f"{shown(path)}: {channels} channels of {ids.dtype.itemsize * 8} bits; expected one channel of {bits} bits,"
+            " each pixel an id"
         )
     if size is not None and ids.shape != tuple(size):
         raise InputError(
-            f"{path}: {size_text(ids.shape)} pixels, but its image has {size_text(size)}; "
+            f"{shown(path)}: {size_text(ids.shape)} pixels, but its image has {size_text(size)}; "
             "the two must be of the same frame"
         )
     return ids
 
 
-def _decode(path: Path, flags: int) -> np.ndarray:
-    try:
-        data = np.fromfile(str(path), np.uint8)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or 'not readable'}") from None
+def _decode(path: Path, flags: int, sha256: Optional[str]) -> np.ndarray:
+    data = read_verified(path, sha256)
     # OpenCV decodes a truncated file without an error and leaves the rest of the picture gray. The end mark shows a
-    # truncation at no cost; the whole file was checked when the manifest was written.
+    # truncation at no cost, in files that come without a digest.
     whole = data[:8].tobytes() != _PNG_SIGNATURE or _PNG_END in data[-64:].tobytes()
     image = cv2.imdecode(data, flags) if whole and data.size else None
     if image is None:
-        raise InputError(f"{path}: not a readable image ({data.size} bytes); is it truncated? Fetch or unpack it again")
+        raise InputError(
+            f"{shown(path)}: not a readable image ({data.size} bytes); is it truncated? Fetch or unpack it again"
+        )
     return image
 
 

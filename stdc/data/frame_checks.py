@@ -17,11 +17,10 @@ from stdc.data.labels import IGNORE, INSTANCE_LABEL_IDS, LABEL_IDS
 from stdc.data.layout import IMAGE, INSTANCE_IDS, POLYGONS, Frame, shown
 from stdc.data.layout import LABEL_IDS as LABEL_IDS_KIND
 from stdc.data.polygons import AnnotationError, parse_annotation
+from stdc.data.verified import MAX_FILE_BYTES
 
 Size = Tuple[int, int]
 
-#: Largest file that is read; each is held in memory as a whole.
-MAX_FILE_BYTES = 1 << 28
 #: instanceIds = label id * 1000 + number of the object (cityscapesscripts, json2instanceImg.py).
 INSTANCE_FACTOR = 1000
 _VALUES_SHOWN = 5
@@ -150,7 +149,9 @@ def decode_gray(data: bytes) -> np.ndarray:
     Raises:
         ValueError: OpenCV cannot decode it.
     """
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    # The image is read as stored, so its raster is too: an orientation tag would turn one away from the other.
+    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if values is None:
         raise ValueError("OpenCV cannot decode it")
     return np.asarray(values)

@@ -15,12 +15,18 @@ from stdc.errors import InputError, InputErrors
 from stdc.files import PathLike, write_text
 
 
-class Pair(NamedTuple):
-    """An image and its label raster."""
+class Line(NamedTuple):
+    """A line of a list.
 
-    frame: str
-    image: Path
-    label: Path
+    Args:
+        number: in the file, from 1.
+        image: path relative to the dataset root.
+        label: path relative to the folder of label rasters.
+    """
+
+    number: int
+    image: str
+    label: str
 
 
 def make_lists(
@@ -117,61 +123,71 @@ def check_separator(separator: str) -> None:
         raise InputError(f"data.separator: {separator!r}, expected one or more characters of one line, such as a comma")
 
 
-def read_list(path: PathLike, image_root: PathLike, label_root: PathLike, separator: str) -> List[Pair]:
-    """Read a list file and check every line of it.
-
-    Args:
-        image_root, label_root: what the first and the second path of a line are relative to.
+def read_lines(path: PathLike, separator: str) -> List[Line]:
+    """Read a list file and check the form of every line.
 
     Raises:
         InputErrors: lists every bad line with its number.
         InputError: the file is missing, unreadable or empty.
+        OSError: it cannot be read now.
     """
     check_separator(separator)
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such list; make it with create_lists") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as a list ({error})") from None
-    pairs: List[Pair] = []
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{shown(path)}: no such list; make it with create_lists") from None
+    except IsADirectoryError:
+        raise InputError(f"{shown(path)}: a folder, expected a list; make it with create_lists") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{shown(path)}: not readable as a list ({error.reason} at byte {error.start})") from None
+    lines: List[Line] = []
     problems: List[str] = []
     first: Dict[str, int] = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
+    for number, text_line in enumerate(text.split("\n"), start=1):
+        if not text_line.strip():
             continue
-        problem, pair = _read_line(line.rstrip("\r"), Path(image_root), Path(label_root), separator)
-        if not problem and pair:
-            image = str(pair.image)
-            if image in first:
-                problem = f"the image of line {first[image]} again"
-            first.setdefault(image, number)
-            pairs.append(pair)
+        fields = text_line.rstrip("\r").split(separator)
+        problem = _form_problem(fields, text_line, separator)
+        if not problem and fields[0] in first:
+            problem = f"the image of line {first[fields[0]]} again"
         if problem:
             problems.append(f"line {number}: {problem}")
+        else:
+            first[fields[0]] = number
+            lines.append(Line(number, fields[0], fields[1]))
     if problems:
-        raise InputErrors(f"{path}: {len(problems)} bad lines", problems)
-    if not pairs:
-        raise InputError(f"{path}: the list is empty; expected a line <image>{separator}<label> for each frame")
-    return pairs
+        raise InputErrors(f"{shown(path)}: {len(problems)} bad lines", problems)
+    if not lines:
+        raise InputError(f"{shown(path)}: the list is empty; expected a line <image>{separator}<label> for each frame")
+    return lines
 
 
-def _read_line(line: str, image_root: Path, label_root: Path, separator: str) -> Tuple[str, Optional[Pair]]:
-    """What is wrong with a line, or the pair it names."""
-    fields = line.split(separator)
+def _form_problem(fields: Sequence[str], line: str, separator: str) -> str:
+    """What is wrong with the form of a line, or an empty text."""
     if len(fields) != 2:
-        return f"{len(fields)} fields, expected <image>{separator}<label>: {shown(line[:200])}", None
-    sides = (("image", fields[0], image_root, SUFFIXES[IMAGE]), ("label", fields[1], label_root, SUFFIXES[TRAIN_IDS]))
+        return f"{len(fields)} fields, expected <image>{shown(separator)}<label>: {shown(line[:200])}"
     frames = []
-    for name, relative, root, suffix in sides:
+    for name, relative, suffix in (("image", fields[0], SUFFIXES[IMAGE]), ("label", fields[1], SUFFIXES[TRAIN_IDS])):
         if not stays_inside(relative):
-            return f"{name} {shown(relative)} leaves {root}; expected a path relative to it", None
+            return f"{name} {shown(relative)} leaves the folder it is relative to"
         frame = frame_of(relative, suffix)
         if frame is None:
-            return f"{name} {shown(relative)}: expected <city>_<6 digits>_<6 digits>{suffix}", None
-        if not (root / relative).is_file():
-            return f"{name} {shown(relative)}: no such file in {root}", None
+            return f"{name} {shown(relative)}: expected <city>_<6 digits>_<6 digits>{suffix}"
         frames.append(frame)
     if frames[0] != frames[1]:
-        return f"image of frame {frames[0]} with label of frame {frames[1]}", None
-    return "", Pair(frames[0], image_root / fields[0], label_root / fields[1])
+        return f"image of frame {shown(frames[0])} with label of frame {shown(frames[1])}"
+    return ""
+
+
+def read_list(path: PathLike, image_root: PathLike, label_root: PathLike, separator: str) -> List[Any]:
+    """Entries of a list without digests; goes as soon as the training job reads `stdc.data.entries.read_entries`."""
+    from stdc.data.entries import Entry
+
+    entries = []
+    for line in read_lines(path, separator):
+        image, label = Path(image_root) / line.image, Path(label_root) / line.label
+        for file in (image, label):
+            if not file.is_file():
+                raise InputErrors(f"{shown(path)}: bad line", [f"line {line.number}: {shown(file)}: no such file"])
+        entries.append(Entry(str(frame_of(line.image, SUFFIXES[IMAGE])), image, label))
+    return entries

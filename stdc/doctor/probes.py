@@ -104,7 +104,8 @@ def _evaluate_two(model: Any, plan: Plan) -> Dict[str, Any]:
     import numpy as np
     import paddle
 
-    from stdc.data.dataset import Entry, EvalDataset
+    from stdc.data.dataset import EvalDataset
+    from stdc.data.entries import Entry
     from stdc.evaluation.evaluate import evaluate
     from stdc.evaluation.predict import Protocol
 

@@ -6,12 +6,11 @@ import dataclasses
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping
+from typing import TYPE_CHECKING, Any, Callable, List, Mapping
 
 from stdc import files, recipe
 from stdc.data.dataset import EvalDataset
-from stdc.data.lists import read_list
-from stdc.data.manifest import read_manifest
+from stdc.data.entries import read_entries, read_prepared
 from stdc.errors import InputError
 from stdc.machine import devices, ranks
 from stdc.progress import Progress
@@ -27,7 +26,9 @@ class EvaluateJob:
     Attributes:
         config: the stage configuration: sections `model`, `train`, `evaluate`, `data`.
         weights: trained weights, `.pdparams` or `.safetensors`.
-        dataset, labels, pairs, manifest: dataset root, folder of rasters, list file, manifest.
+        dataset, labels: dataset root, folder of label rasters.
+        manifest, index: what was checked of the one, and what was made in the other.
+        val_list: the frames to evaluate.
         output: `metrics.json`, written last.
         kind, devices, threads: kind and number of devices, CPU threads a process.
         say: receives lines for the user.
@@ -37,8 +38,9 @@ class EvaluateJob:
     weights: Path
     dataset: Path
     labels: Path
-    pairs: Path
     manifest: Path
+    index: Path
+    val_list: Path
     output: Path
     kind: str
     devices: int
@@ -68,17 +70,10 @@ class EvaluateJob:
         self._write(dataset, counts)
 
     def open_dataset(self) -> EvalDataset:
-        """The images of the list, with instance ids where the manifest has them for all."""
-        entries = read_list(self.pairs, self.dataset, self.labels, self.config["data"]["separator"])
-        mean, std = recipe.normalization(self.config["train"])
-        listed = {entry.frame for entry in entries}
-        instances: Dict[str, Path] = {
-            entry["frame"]: self.dataset / entry["instance"]["path"]
-            for entry in read_manifest(self.manifest)["frames"]
-            if entry["frame"] in listed and entry.get("instance")
-        }
-        # iIoU of a part of the images would compare with nothing.
-        return EvalDataset(entries, mean, std, instances if len(instances) == len(entries) else {})
+        """The images of the list, each file with the digest that the check found."""
+        prepared = read_prepared(self.dataset, self.labels, self.manifest, self.index)
+        entries = read_entries(self.val_list, "val", prepared, self.config["data"]["separator"])
+        return EvalDataset(entries, *recipe.normalization(self.config["train"]))
 
     def _evaluate_share(self, dataset: EvalDataset) -> List[Counts]:
         """What one process evaluates; a rank leaves its counts in a file."""

@@ -30,6 +30,10 @@ def prediction_pictures(model: paddle.nn.Layer, dataset: Any, count: int) -> Dic
         with paddle.no_grad():
             logits = model(paddle.to_tensor(dataset[index][0][None]))
         prediction = logits[0].argmax(axis=0).numpy().astype(np.uint8)
-        parts = [read_image(entry.image), color_map(read_label(entry.label)), color_map(prediction)]
+        parts = [
+            read_image(entry.image, entry.image_sha256),
+            color_map(read_label(entry.label, None, entry.label_sha256)),
+            color_map(prediction),
+        ]
         pictures[entry.frame] = side_by_side(parts, PART_WIDTH)
     return pictures

@@ -134,7 +134,7 @@ def write_predictions(
         (prediction,) = predict(model, dataset[index][0], [protocol])
         files.write_bytes(folder / f"{entry.frame}{PREDICTION_SUFFIX}", prediction_png(prediction))
         if overlays:
-            picture = encode_jpeg(overlay(read_image(entry.image), prediction))
+            picture = encode_jpeg(overlay(read_image(entry.image, entry.image_sha256), prediction))
             files.write_bytes(folder / "overlays" / f"{entry.frame}_overlay.jpg", picture)
         progress()
 

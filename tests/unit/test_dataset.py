@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import pickle
 from pathlib import Path
 from typing import Any, List
@@ -10,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stdc.data.dataset import Entry, EvalDataset, TrainDataset, read_image, read_instances
+from stdc.data.dataset import EvalDataset, TrainDataset, read_image, read_instances, read_label
+from stdc.data.entries import Entry
+from stdc.data.frame_checks import decode_gray
 from stdc.errors import InputError
 from stdc.recipe import resolve
 from stdc.seeds import sample_generator
@@ -76,23 +80,24 @@ def test_evaluation_image_is_whole_and_normalized(entries: List[Entry]) -> None:
 
 
 def test_image_without_ground_truth_has_no_label(entries: List[Entry]) -> None:
-    dataset = EvalDataset([entries[0]._replace(label=None)], (0.5,) * 3, (0.5,) * 3)
+    dataset = EvalDataset([dataclasses.replace(entries[0], label=None)], (0.5,) * 3, (0.5,) * 3)
     assert dataset[0][1] is None and dataset.instance_ids(0) is None
 
 
 def test_instance_ids_keep_their_16_bits(entries: List[Entry], tmp_path: Path) -> None:
     ids = np.arange(48 * 96, dtype=np.uint16).reshape(48, 96) * 7
     path = write(tmp_path / "instances.png", ids)
-    dataset = EvalDataset(entries, (0.5,) * 3, (0.5,) * 3, {entries[2].frame: path})
-    assert dataset.instance_ids(0) is None
-    assert np.array_equal(dataset.instance_ids(2), ids)
+    with_ids = [dataclasses.replace(entry, instances=path) for entry in entries]
+    assert np.array_equal(EvalDataset(with_ids, (0.5,) * 3, (0.5,) * 3).instance_ids(2), ids)
+    some = EvalDataset([entries[0], *with_ids[1:]], (0.5,) * 3, (0.5,) * 3)
+    assert some.instance_ids(1) is None, "of a part of the frames iIoU would be another figure"
     with pytest.raises(InputError, match=r"instances.png: 96x48 .* 95x48"):
         read_instances(path, (48, 95))
 
 
 def test_missing_image_is_named(entries: List[Entry]) -> None:
     entries[0].image.unlink()
-    with pytest.raises(InputError, match=r"aachen_000000_000019.png: No such file"):
+    with pytest.raises(InputError, match=r"aachen_000000_000019.png: no such file"):
         crops(entries)[0]
 
 
@@ -133,3 +138,31 @@ def test_orientation_tag_does_not_turn_the_image_away_from_its_label(entries: Li
     tag[0x0112] = 6  # Orientation: to be turned by 90 degrees.
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=tag)
     assert np.array_equal(read_image(tmp_path / "turned.png"), pixels)
+    ids = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    Image.fromarray(ids).save(tmp_path / "turned_ids.png", exif=tag)
+    assert np.array_equal(read_label(tmp_path / "turned_ids.png"), ids)
+    assert np.array_equal(decode_gray((tmp_path / "turned_ids.png").read_bytes()), ids)
+
+
+@pytest.mark.parametrize("kind", ["image", "label", "instances"])
+def test_file_that_is_not_the_one_that_was_checked_is_refused(entries: List[Entry], tmp_path: Path, kind: str) -> None:
+    ids = write(tmp_path / "instances.png", np.zeros((48, 96), np.uint16))
+    checked = []
+    for entry in entries:
+        paths = {"image": entry.image, "label": entry.label, "instances": ids}
+        digests = {f"{name}_sha256": hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
+        checked.append(dataclasses.replace(entry, instances=ids, **digests))
+
+    def read_all() -> None:
+        crops(checked)[1]
+        dataset = EvalDataset(checked, (0.5,) * 3, (0.5,) * 3)
+        dataset[1], dataset.instance_ids(1)
+
+    read_all()
+    path = getattr(checked[1], kind)
+    # A sound picture of the same size, so nothing but the digest can tell.
+    pixels = np.asarray(Image.open(path)).copy()
+    pixels[0, 0] ^= 1
+    write(path, pixels)
+    with pytest.raises(InputError, match=rf"{path.name}: not the file that was checked: its SHA-256 is "):
+        read_all()

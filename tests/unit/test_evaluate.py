@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,7 +16,8 @@ import paddle.nn.functional as F
 import pytest
 from PIL import Image
 
-from stdc.data.dataset import Entry, EvalDataset
+from stdc.data.dataset import EvalDataset
+from stdc.data.entries import Entry
 from stdc.errors import InputError
 from stdc.evaluation import evaluate, metrics, predict
 from stdc.evaluation.predict import Protocol
@@ -155,7 +157,7 @@ def test_any_number_of_processes_gives_the_same_figures(network: TinyNet, datase
     for index, frame in enumerate(frames):
         path = tmp_path / f"{frame}_instances.png"
         Image.fromarray(instances[: 21 + index]).save(path)
-        dataset.instances[frame] = path
+        dataset.entries[index] = dataclasses.replace(dataset.entries[index], instances=path)
     documents = []
     for world_size in (1, 2, 3, 7):
         parts = []
@@ -288,6 +290,7 @@ def program(name: str, folder: Path, weights_path: Path, *more: str) -> subproce
     command += ["--dataset", str(folder / "cityscapes"), "--manifest", str(folder / "manifest.json")]
     if name == "evaluate":
         command += ["--labels", str(folder / "labels"), "--list", str(folder / "val.txt")]
+        command += ["--index", str(folder / "labels.json")]
     return subprocess.run(
         [*command, "--threads", "1", *more],
         capture_output=True,

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from programs import assert_refused, run_program
 from tiny import tiny_frames
 
 from stdc.data.convert import convert_labels, read_index
 from stdc.data.inventory import check_dataset
-from stdc.data.lists import make_lists, read_list, take_subset, write_lists
+from stdc.data.lists import make_lists, read_lines, take_subset, write_lists
 from stdc.data.manifest import read_manifest
 from stdc.errors import InputError, InputErrors
 from stdc.files import write_json
@@ -30,11 +32,10 @@ def test_written_lists_read_back_as_pairs_of_one_frame(prepared, separator):
     root, folder = prepared
     write_lists(folder, lists_of(folder), separator)
     for split in ("train", "val", "test"):
-        pairs = read_list(folder / f"{split}.txt", root, folder / "labels", separator)
-        assert [pair.frame for pair in pairs] == tiny_frames(root, split)
-        for pair in pairs:
-            assert pair.image.name == f"{pair.frame}_leftImg8bit.png"
-            assert pair.label.name == f"{pair.frame}_gtFine_labelTrainIds.png"
+        lines = read_lines(folder / f"{split}.txt", separator)
+        frames = tiny_frames(root, split)
+        assert [Path(line.image).name for line in lines] == [f"{frame}_leftImg8bit.png" for frame in frames]
+        assert [Path(line.label).name for line in lines] == [f"{frame}_gtFine_labelTrainIds.png" for frame in frames]
 
 
 def test_line_is_image_separator_label_with_relative_paths(prepared):
@@ -117,41 +118,38 @@ OTHER = "gtFine/train/aachen/aachen_000001_000020_gtFine_labelTrainIds.png"
         (IMAGE, "1 fields, expected <image>,<label>"),
         (f"{IMAGE};{LABEL}", "1 fields"),
         (f"{IMAGE},{LABEL},", "3 fields"),
-        (f"{IMAGE}, {LABEL}", "no such file"),
         (f"{LABEL},{IMAGE}", "expected <city>_<6 digits>_<6 digits>_leftImg8bit.png"),
         (f"{IMAGE},{OTHER}", "image of frame aachen_000000_000019 with label of frame aachen_000001_000020"),
         (f"../cityscapes/{IMAGE},{LABEL}", "leaves"),
         (f"{IMAGE},/etc/passwd", "label /etc/passwd leaves"),
-        (f"{IMAGE.replace('aachen', 'ulm')},{LABEL}", "no such file in"),
-        (f"{IMAGE},{LABEL.replace('aachen', 'ulm')}", "no such file in"),
         (",", "image  leaves"),
         ("\x1b[2Jnonsense", "1 fields, expected <image>,<label>: \\x1b[2Jnonsense"),
     ],
 )
 def test_bad_line_is_named_by_its_number(prepared, line, said):
-    root, folder = prepared
+    _, folder = prepared
     good = f"{IMAGE.replace('000000_000019', '000001_000020')},{OTHER}"
     (folder / "train.txt").write_text(f"{good}\n\n{line}\n")
     with pytest.raises(InputErrors) as caught:
-        read_list(folder / "train.txt", root, folder / "labels", ",")
+        read_lines(folder / "train.txt", ",")
     (problem,) = caught.value.problems
     assert problem.startswith("line 3: ")
     assert said in problem
 
 
 def test_all_bad_lines_are_listed(prepared):
-    root, folder = prepared
+    _, folder = prepared
     (folder / "train.txt").write_text(f"x\n{IMAGE},{LABEL}\n{IMAGE},{LABEL}\ny,z\n")
     with pytest.raises(InputErrors) as caught:
-        read_list(folder / "train.txt", root, folder / "labels", ",")
+        read_lines(folder / "train.txt", ",")
     assert [problem[:7] for problem in caught.value.problems] == ["line 1:", "line 3:", "line 4:"]
     assert "the image of line 2 again" in caught.value.problems[1]
 
 
 def test_list_saved_by_a_windows_editor_is_read(prepared):
-    root, folder = prepared
+    _, folder = prepared
     (folder / "train.txt").write_bytes(b"\xef\xbb\xbf" + f"{IMAGE},{LABEL}\r\n".encode())
-    assert len(read_list(folder / "train.txt", root, folder / "labels", ",")) == 1
+    assert len(read_lines(folder / "train.txt", ",")) == 1
 
 
 @pytest.mark.parametrize(
@@ -162,7 +160,7 @@ def test_missing_empty_or_binary_list_is_refused(tmp_path, content, said):
     if content is not None:
         (tmp_path / "train.txt").write_bytes(content)
     with pytest.raises(InputError, match=said):
-        read_list(tmp_path / "train.txt", tmp_path, tmp_path, ",")
+        read_lines(tmp_path / "train.txt", ",")
 
 
 def test_program_takes_a_subset_and_equal_runs_give_equal_bytes(prepared):

@@ -35,6 +35,7 @@ rule evaluate:
             --labels {input.labels:q} \
             --list {input.val_list:q} \
             --manifest {input.manifest:q} \
+            --index {input.index:q} \
             --device {resources.device:q} \
             --devices {resources.devices} \
             --threads {resources.cpu_threads} \

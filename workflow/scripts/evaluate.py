@@ -24,8 +24,9 @@ def main(options: argparse.Namespace) -> None:
         weights=options.weights,
         dataset=options.dataset,
         labels=options.labels,
-        pairs=options.list,
         manifest=options.manifest,
+        index=options.index,
+        val_list=options.list,
         output=options.output,
         kind=options.device,
         devices=options.devices,
@@ -39,16 +40,17 @@ def arguments() -> argparse.ArgumentParser:
     parser = program.parser(
         "evaluate",
         __doc__ or "",
-        "--config evaluate.json --weights model.pdparams --dataset /data/cityscapes --labels labels --list "
-        "val.txt --manifest manifest.json --output metrics.json",
+        "--config evaluate.json --weights model.pdparams --dataset /data/cityscapes --labels labels "
+        "--manifest manifest.json --index labels.json --list val.txt --output metrics.json",
     )
     for name, kind, text in (
         ("config", "FILE", "stage configuration: model, train, evaluate, data"),
         ("weights", "FILE", "trained weights, .pdparams or .safetensors"),
         ("dataset", "FOLDER", "dataset root; only read"),
         ("labels", "FOLDER", "folder of train id rasters"),
-        ("list", "FILE", "list of image and label pairs"),
-        ("manifest", "FILE", "manifest of the dataset, for instance ids"),
+        ("manifest", "FILE", "manifest of the dataset"),
+        ("index", "FILE", "label rasters that were made, of convert_labels"),
+        ("list", "FILE", "list of the validation frames"),
         ("output", "FILE", "figures (JSON)"),
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, metavar=kind, help=text)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import program
 from stdc import files, recipe
-from stdc.data.dataset import Entry, EvalDataset
+from stdc.data.dataset import EvalDataset
+from stdc.data.entries import image_entries
 from stdc.data.layout import SPLITS, refuse_inside
 from stdc.data.manifest import read_manifest
 from stdc.errors import InputError
@@ -40,10 +41,9 @@ def arguments() -> argparse.ArgumentParser:
 def main(options: argparse.Namespace) -> None:
     config = files.read_json(options.config)
     refuse_inside(options.output, options.dataset, "predictions")
-    frames = [entry for entry in read_manifest(options.manifest)["frames"] if entry["split"] == options.split]
-    if not frames:
+    entries = image_entries(options.dataset, read_manifest(options.manifest), options.split)
+    if not entries:
         raise InputError(f"{options.manifest}: no frame in split {options.split}")
-    entries = [Entry(frame["frame"], options.dataset / frame["image"]["path"], None) for frame in frames]
     dataset = EvalDataset(entries, *recipe.normalization(config["train"]))
     devices.prepare(options.device, options.threads)
 
