@@ -211,6 +211,27 @@ def test_recipe_of_the_seed_figure_is_comparable_with_it_alone() -> None:
     assert told_before(published(), CITYSCAPES)["comparable"] == ["bi_v100_stdc1"]
 
 
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("stdc1_cityscapes_1024x512_80k", ["bi_v100_stdc1"]),
+        (
+            "stdc1_cityscapes_1024x512_80k_batch48",
+            ["paddleseg_stdc1", "paddleseg_stdc1_flip", "paddleseg_stdc1_ms_flip"],
+        ),
+        ("stdc2_cityscapes_1024x512_80k", ["paddleseg_stdc2", "paddleseg_stdc2_flip", "paddleseg_stdc2_ms_flip"]),
+    ],
+)
+def test_shipped_recipe_with_its_weights_is_comparable_with_its_figures(name: str, figures: List[str]) -> None:
+    config = recipe_of(REPOSITORY / "config" / f"{name}.yaml")
+    assert config["require_comparable"] is True
+    config["model"]["pretrained"]["source"] = config["model"]["pretrained"]["source"] or "weights.pdparams"
+    assert told_before(config, CITYSCAPES)["comparable"] == figures
+    # Without the weights a training of days would end in NOT COMPARABLE, so it does not begin.
+    config["model"]["pretrained"]["source"] = None
+    assert "model.pretrained.source: the ImageNet weights" in str(refusal(told_before(config, CITYSCAPES)))
+
+
 # ---- the refusal
 
 
