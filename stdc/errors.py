@@ -22,6 +22,10 @@ class RunError(StdcError):
     """The run cannot go on, and it is not the input's fault: a diverged loss, a dead rank."""
 
 
+class OutOfMemoryError(RunError):
+    """The first step of a training does not fit into the memory of the device; it can begin again with less."""
+
+
 class StoppedError(StdcError):
     """Stopped on request after saving; start again to go on (EX_TEMPFAIL of sysexits.h)."""
 

@@ -10,14 +10,16 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
-from typing import Any, Iterator, Union
+from typing import IO, Any, Iterator, Union
 
 from stdc.errors import InputError
 
 PathLike = Union[str, Path]
 
 _CHUNK_BYTES = 1 << 20
+_TEMPORARY = ".tmp-"
 
 
 @contextlib.contextmanager
@@ -28,11 +30,14 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
+    temporary = temporary_path(target)
+    # In a container the same process number comes again, and with it what a killed process of that number left.
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
     try:
         yield temporary
         with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
+            fsync(handle)
         temporary.replace(target)
         fsync_folder(target.parent)
     except BaseException as error:
@@ -42,6 +47,28 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
             # A full disk is reported without a name.
             error.filename = str(target)
         raise
+
+
+def temporary_path(target: PathLike) -> Path:
+    """Where this process writes `target` before it is renamed: beside it, with its suffix."""
+    path = Path(target)
+    return path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+
+
+def remove_temporaries(folder: PathLike) -> None:
+    """Delete what killed writers left in `folder`. Call only where no other process can be writing there."""
+    path = Path(folder)
+    for left in path.glob(f"{_TEMPORARY}*") if path.is_dir() else ():
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                left.unlink()
+
+
+def fsync(handle: IO[Any]) -> None:
+    """Make the content of an open file survive a power loss."""
+    os.fsync(handle.fileno())
 
 
 def fsync_folder(folder: PathLike) -> None:

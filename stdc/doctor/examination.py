@@ -14,7 +14,7 @@ from stdc.doctor import checks, facts
 from stdc.doctor.findings import Finding
 from stdc.doctor.plan import Plan, as_dict
 from stdc.errors import InputError
-from stdc.machine import ranks
+from stdc.machine import commands
 
 #: Quiet children: a run's own log is the place for notices.
 _ENVIRONMENT = {"GLOG_minloglevel": "2", "PYTHONWARNINGS": "ignore"}
@@ -101,7 +101,7 @@ def _ask(name: str, plan: Plan, settings: Settings) -> Dict[str, Any]:
         files.write_json(Path(folder) / "plan.json", as_dict(plan))
         command = [sys.executable, settings.program, "--probe", name, "--plan", str(Path(folder) / "plan.json")]
         command += ["--answer", str(answer)]
-        outcome = ranks.ask(command, settings.limit_s, _ENVIRONMENT)
+        outcome = commands.ask(command, settings.limit_s, _ENVIRONMENT)
         try:
             values: Dict[str, Any] = files.read_json(answer) if answer.exists() else {}
         except InputError:
@@ -113,7 +113,7 @@ def _ask(name: str, plan: Plan, settings: Settings) -> Dict[str, Any]:
     return values
 
 
-def _how_it_ended(outcome: ranks.Answer, limit_s: float) -> str:
+def _how_it_ended(outcome: commands.Answer, limit_s: float) -> str:
     if outcome.code is None:
         return f"no end within {limit_s:.0f} s"
     lines: Sequence[str] = [line.strip() for line in outcome.output.splitlines() if line.strip()]

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from stdc.machine import ranks
+from stdc.machine import commands
 
 _ROOT = Path(__file__).resolve().parents[2]
 #: A driver that hangs must not hang the doctor.
@@ -28,7 +28,7 @@ def tool_output(tool: str, *folders: Path) -> Optional[str]:
     path = shutil.which(tool) or next((str(folder / tool) for folder in folders if (folder / tool).is_file()), None)
     if path is None:
         return None
-    answer = ranks.ask([path], _TOOL_LIMIT_S)
+    answer = commands.ask([path], _TOOL_LIMIT_S)
     return answer.output if answer.code is not None else None
 
 
@@ -61,7 +61,7 @@ def workflow_python(named: Optional[str]) -> Optional[Dict[str, str]]:
     if path is None:
         return None
     code = "import platform, snakemake; print(platform.python_version(), snakemake.__version__)"
-    answer = ranks.ask([path, "-c", code], _TOOL_LIMIT_S * 3)
+    answer = commands.ask([path, "-c", code], _TOOL_LIMIT_S * 3)
     words = answer.output.split()
     if answer.code != 0 or len(words) != 2:
         last = answer.output.strip().splitlines()[-1:] or ["no answer"]

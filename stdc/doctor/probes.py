@@ -17,6 +17,7 @@ from stdc import files, recipe
 from stdc.doctor import checks
 from stdc.doctor.plan import Plan
 from stdc.machine import devices, ranks
+from stdc.machine.heartbeat import Limits
 from stdc.presets import PRESETS
 from stdc.units import bytes_text, size_text
 
@@ -230,7 +231,14 @@ def _peak_memory(device: str) -> Tuple[Optional[int], Optional[int]]:
 def _ranks(plan: Plan, answer: Path, argv: List[str]) -> None:
     if not ranks.in_rank():
         with tempfile.TemporaryDirectory() as folder:
-            ranks.run_ranks(argv, plan.device, max(plan.devices, 2), Path(folder) / "ranks", _to_stderr)
+            ranks.run_ranks(
+                argv,
+                device=plan.device,
+                world_size=max(plan.devices, 2),
+                folder=Path(folder) / "ranks",
+                limits=Limits(),
+                log=_to_stderr,
+            )
         return
     with ranks.reporting_rank():
         values = _all_reduce(plan)

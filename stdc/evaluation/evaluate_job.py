@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, List, Mapping
 
@@ -13,6 +12,7 @@ from stdc.data.dataset import EvalDataset
 from stdc.data.entries import read_entries, read_prepared
 from stdc.errors import InputError
 from stdc.machine import devices, ranks
+from stdc.machine.heartbeat import EVALUATING, Heartbeat, Limits
 from stdc.progress import Progress
 
 if TYPE_CHECKING:
@@ -88,7 +88,13 @@ class EvaluateJob:
             progress = Progress("images", len(indices))
         else:
             progress = Progress(f"images of rank {rank}", len(indices), _RankLines())  # type: ignore[arg-type]
-        counts = evaluate.evaluate(model, dataset, protocols, indices, progress.step)
+        heartbeat = ranks.heartbeat() if ranks.in_rank() else Heartbeat(None)
+
+        def evaluated() -> None:
+            progress.step()
+            heartbeat.beat(EVALUATING, progress.done)
+
+        counts = evaluate.evaluate(model, dataset, protocols, indices, evaluated)
         progress.finish()
         if ranks.in_rank():
             evaluate.save_counts(self._rank_folder / f"rank{rank}.npz", counts)
@@ -99,7 +105,14 @@ class EvaluateJob:
 
         protocols = predict.read_protocols(self.config["evaluate"]["protocols"])
         devices.check_count(self.kind, self.devices)
-        ranks.run_ranks(argv, self.kind, self.devices, self._rank_folder, self.say)
+        ranks.run_ranks(
+            argv,
+            device=self.kind,
+            world_size=self.devices,
+            folder=self._rank_folder,
+            limits=Limits(),
+            log=self.say,
+        )
         parts = [evaluate.load_counts(self._rank_folder / f"rank{rank}.npz", protocols) for rank in range(self.devices)]
         shutil.rmtree(self._rank_folder)
         return evaluate.merge(parts)
@@ -121,13 +134,14 @@ class EvaluateJob:
 
 
 class _RankLines:
-    """Marks progress lines of a rank as such, so that the watcher passes them on."""
+    """A stream whose lines the watcher passes on to the user."""
 
     def write(self, text: str) -> int:
-        return sys.stderr.write(f"evaluate: {text}")
+        ranks.tell(text.rstrip("\n"))
+        return len(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        """Each line is handed over as it is written."""
 
     def isatty(self) -> bool:
         return False

@@ -162,6 +162,17 @@ def synchronize(device: str) -> None:
         paddle.device.synchronize()
 
 
+def splits_sums(device: str) -> bool:
+    """Whether results depend on CPU threads and CPU kernels: on the CPU itself."""
+    return device == "cpu"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Paddle's says that the device's memory is full."""
+    # Paddle raises MemoryError for ResourceExhausted; a plug-in may wrap the same words into another type.
+    return isinstance(error, MemoryError) or "ResourceExhausted" in str(error)
+
+
 def backend(device: str) -> str:
     """A short name of what computes, for protocols: ``paddle 3.3.1 cpu``."""
     import paddle

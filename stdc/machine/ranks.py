@@ -1,8 +1,12 @@
-"""Starting ranks and asking tools: the only place, besides pools of data workers, that starts processes.
+"""Ranks: the processes of one run, one per device.
 
 One device: the trainer runs in the program's own process. More: this process becomes the watcher of
-``paddle.distributed.launch``, which starts one rank a device. The watcher turns a signal into a request file that all
-ranks see at the same step, reports the first rank that failed, and no rank outlives it.
+``paddle.distributed.launch``, which starts one rank per device. The watcher turns a signal into a request file that all
+ranks see at the same step, passes rank 0's messages on, notices a rank that gives no sign of life, and reports the rank
+that failed first. No rank outlives it.
+
+What passes between the processes lies in one folder: `stop`, `rank<r>.json` (an error), `messages.<r>` (lines for the
+user), `heartbeat.<r>`, `meet/` (who has arrived where), `logs/` (all that launcher and ranks print).
 """
 
 from __future__ import annotations
@@ -13,14 +17,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from stdc import files
 from stdc.errors import InputError, RunError, StdcError, StoppedError
 from stdc.machine import environment
+from stdc.machine.heartbeat import Heartbeat, Limits, Sign, Watch
 from stdc.machine.lifetime import die_with_parent
 
 _WATCHER = "STDC_RANK_WATCHER"
@@ -28,6 +32,9 @@ _FOLDER = "STDC_RANK_FOLDER"
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 #: Ranks get this long to reach the end of their step and save.
 _STOP_GRACE_S = 300.0
+_POLL_S = 0.2
+
+Log = Callable[[str], None]
 
 
 class StopRequest:
@@ -45,6 +52,10 @@ class StopRequest:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def requested(self) -> bool:
+        """Whether to save and end: this process got a signal, or, in a rank, the watcher did."""
+        return self.name is not None or (in_rank() and (_folder() / "stop").exists())
 
     def _note(self, number: int, _: object) -> None:
         self.name = signal.Signals(number).name
@@ -74,14 +85,67 @@ def without_option(argv: List[str], option: str) -> List[str]:
     return kept
 
 
+# ---- in a rank
+
+
 def enter_rank() -> None:
     """First call of a rank, before paddle is imported: end with the launcher, whatever ends it."""
     die_with_parent()
 
 
-def stop_requested() -> bool:
-    """In a rank: whether the watcher asked to save and end."""
-    return (Path(os.environ[_FOLDER]) / "stop").exists()
+def tell(line: str) -> None:
+    """In a rank: a line for the user, which the watcher passes on."""
+    with (_folder() / f"messages.{rank_and_world()[0]}").open("a", encoding="utf-8") as handle:
+        handle.write(line + "\n")
+
+
+def heartbeat() -> Heartbeat:
+    """In a rank: the heartbeat that the watcher looks at."""
+    return Heartbeat(_heartbeat_file(_folder(), rank_and_world()[0]))
+
+
+def meet(name: str, limit_s: float) -> None:
+    """Wait until every rank has called this with the same name; in a process of its own, return at once.
+
+    By files, not by a collective: those of gloo give up after half a minute, and those of NCCL never.
+
+    Args:
+        name: of the meeting; each is used once in the life of a run's processes.
+    Raises:
+        RunError: not all ranks have come after `limit_s` seconds; names those that have not.
+    """
+    rank, world_size = rank_and_world()
+    if world_size == 1:
+        return
+    folder = _folder() / "meet"
+    (folder / f"{name}.{rank}").touch()
+    missing = list(range(world_size))
+    deadline = time.monotonic() + limit_s
+    pause_s = 0.005
+    while True:
+        missing = [other for other in missing if not (folder / f"{name}.{other}").exists()]
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            numbers = ", ".join(map(str, missing))
+            raise RunError(f"rank {rank} waited {limit_s:.0f} s for rank {numbers} ({name}); start again to go on")
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, 0.2)
+
+
+def exchange(name: str, value: str, limit_s: float) -> List[str]:
+    """Tell every rank a short text, and hear theirs; by rank. A process of its own hears itself.
+
+    Raises:
+        RunError: see `meet`.
+    """
+    rank, world_size = rank_and_world()
+    if world_size == 1:
+        return [value]
+    folder = _folder() / "meet"
+    files.write_text(folder / f"{name}.{rank}.text", value)
+    meet(name, limit_s)
+    return [(folder / f"{name}.{other}.text").read_text(encoding="utf-8") for other in range(world_size)]
 
 
 @contextlib.contextmanager
@@ -95,84 +159,109 @@ def reporting_rank() -> Iterator[None]:
         code = error.exit_code if isinstance(error, StdcError) else 1
         message = str(error) if known else f"{type(error).__name__}: {error}"
         files.write_json(
-            Path(os.environ[_FOLDER]) / f"rank{rank}.json",
-            {"rank": rank, "exit_code": code, "message": message, "time": time.time()},
+            _folder() / f"rank{rank}.json",
+            {
+                "rank": rank,
+                "exit_code": code,
+                "message": message,
+                "kind": type(error).__name__,
+                "time": time.time(),
+            },
         )
         raise
 
 
-def run_ranks(argv: List[str], device: str, ranks: int, folder: Path, say: Callable[[str], None]) -> None:
-    """Run `python argv…` once a rank and wait.
+# ---- in the watcher
+
+
+def run_ranks(argv: List[str], *, device: str, world_size: int, folder: Path, limits: Limits, log: Log) -> None:
+    """Run `python argv…` once per rank and wait.
 
     Args:
         argv: program and arguments; each rank runs the same.
-        ranks: how many.
+        device: kind of device.
+        world_size: number of ranks.
         folder: for logs and messages between the processes; emptied first.
-        say: receives rank 0's lines.
+        limits: how long a rank may give no sign of life.
+        log: receives the ranks' lines for the user.
     Raises:
         InputError: a rank found the user's input wrong.
         StoppedError: the ranks saved and ended on request.
-        RunError: a rank failed; the message names the first one and quotes it.
+        RunError: a rank failed or gave no sign of life; the message names the first one and quotes it.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(ranks)]
+    (folder / "meet").mkdir(parents=True)
+    (folder / "logs").mkdir()
+    command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(world_size)]
     command += ["--log_dir", str(folder / "logs"), *argv]
-    with StopRequest() as stop:
+    with StopRequest() as stop, (folder / "logs" / "launcher.log").open("wb") as output:
         launcher = subprocess.Popen(
             command,
             env=_rank_environment(device, folder),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
             # Signals to our process group must not kill ranks in the middle of a step.
             start_new_session=True,
             preexec_fn=_start_launcher,
         )
-        code = _watch(launcher, stop, folder, say)
+        watcher = _Watcher(launcher, folder, world_size, limits, log)
+        try:
+            code = watcher.run(stop)
+        finally:
+            # Whatever ended the watching: no rank outlives it.
+            _end_group(launcher)
     if code != 0:
         raise first_error(folder, code)
 
 
-def _start_launcher() -> None:
-    die_with_parent()
-    # A scheduler may signal every process of a job, and the launcher would end the ranks in the middle of a step. The
-    # watcher alone listens, and asks in a way that all ranks see at the same step. Ranks inherit this.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+class _Watcher:
+    """Follows launcher and ranks until they end."""
 
+    def __init__(self, launcher: subprocess.Popen, folder: Path, world_size: int, limits: Limits, log: Log) -> None:
+        self.launcher, self.folder, self.log = launcher, folder, log
+        names = {f"rank {rank}": _heartbeat_file(folder, rank) for rank in range(world_size)}
+        self.watch = Watch(names, limits)
+        self.shown = dict.fromkeys(range(world_size), 0)
 
-def _watch(launcher: subprocess.Popen, stop: StopRequest, folder: Path, say: Callable[[str], None]) -> int:
-    """Pass on rank 0's messages and a signal's request until the launcher ends; its exit code."""
-    shown = 0
-    deadline = None
-    while True:
-        code = launcher.poll()
-        shown = _pass_on(folder / "logs" / "workerlog.0", shown, say)
-        if code is not None:
-            return code
-        if stop.name and deadline is None:
-            say(f"{stop.name}: saving and ending")
-            files.write_text(folder / "stop", stop.name + "\n")
-            deadline = time.monotonic() + _STOP_GRACE_S
-        if deadline is not None and time.monotonic() > deadline:
-            launcher.kill()
-        time.sleep(0.2)
+    def run(self, stop: StopRequest) -> int:
+        """The launcher's exit code.
 
+        Raises:
+            RunError: a rank gave no sign of life.
+        """
+        deadline = None
+        while True:
+            code = self.launcher.poll()
+            self._pass_on_messages()
+            if code is not None:
+                return code
+            if stop.name and deadline is None:
+                self.log(f"{stop.name}: saving and ending")
+                files.write_text(self.folder / "stop", stop.name + "\n")
+                deadline = time.monotonic() + _STOP_GRACE_S
+            if deadline is not None and time.monotonic() > deadline:
+                raise RunError(
+                    f"the ranks did not end within {_STOP_GRACE_S:.0f} s of {stop.name}; ended. {self._signs()}"
+                )
+            silent = self.watch.silent()
+            if silent:
+                raise RunError(f"no sign of life from {silent[0]}; ended. {self._signs()} Start again to go on")
+            time.sleep(_POLL_S)
 
-def _pass_on(log: Path, shown: int, say: Callable[[str], None]) -> int:
-    """Say the complete lines of `log` after byte `shown`; the new position."""
-    try:
-        with log.open("rb") as handle:
-            handle.seek(shown)
-            text = handle.read()
-    except FileNotFoundError:
-        return shown
-    complete = text.rfind(b"\n") + 1
-    for line in text[:complete].decode("utf-8", "replace").splitlines():
-        # The launcher's and paddle's own notices are in the log for those who look.
-        if line.startswith(("train:", "evaluate:")) or "Error" in line:
-            say(line)
-    return shown + complete
+    def _signs(self) -> str:
+        """What each rank was last seen doing; one that the system has stopped is the likely cause."""
+        return "".join(f"{sign}{_state_of(sign)}. " for sign in self.watch.signs()).strip()
+
+    def _pass_on_messages(self) -> None:
+        for rank, shown in self.shown.items():
+            with contextlib.suppress(FileNotFoundError), (self.folder / f"messages.{rank}").open("rb") as handle:
+                handle.seek(shown)
+                text = handle.read()
+                complete = text.rfind(b"\n") + 1
+                self.shown[rank] = shown + complete
+                for line in text[:complete].decode("utf-8", "replace").splitlines():
+                    self.log(line)
 
 
 def first_error(folder: Path, code: int) -> StdcError:
@@ -186,11 +275,58 @@ def first_error(folder: Path, code: int) -> StdcError:
     if reports and not failed:
         return StoppedError(reports[0]["message"])
     if not failed:
-        return RunError(f"a rank died without a word (launcher's exit code {code}); logs: {folder / 'logs'}")
+        last = _last_line(folder / "logs" / "launcher.log")
+        return RunError(
+            f"a rank died without a word (launcher's exit code {code}{f': {last}' if last else ''}); "
+            f"logs: {folder / 'logs'}"
+        )
     first = failed[0]
     if first["exit_code"] == InputError.exit_code:
         return InputError(first["message"])
     return RunError(f"rank {first['rank']} failed: {first['message']} (logs: {folder / 'logs'})")
+
+
+def _start_launcher() -> None:
+    die_with_parent()
+    # A scheduler may signal every process of a job, and the launcher would end the ranks in the middle of a step. The
+    # watcher alone listens, and asks in a way that all ranks see at the same step. Ranks inherit this.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+
+
+def _end_group(launcher: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(launcher.pid, signal.SIGKILL)
+    launcher.wait()
+
+
+def _state_of(sign: Sign) -> str:
+    """Why a rank or a data worker of it does nothing, where the kernel knows; else nothing."""
+    ours = {f"{_WATCHER}={os.getpid()}".encode(), f"PADDLE_TRAINER_ID={sign.name.rpartition(' ')[2]}".encode()}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            if not ours <= set((folder / "environ").read_bytes().split(b"\0")):
+                continue
+            state = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2][0]
+            if state in ("T", "t"):
+                return f" (process {folder.name} is stopped by a signal)"
+            if state == "D":
+                return f" (process {folder.name} waits for a disk or a device)"
+    return ""
+
+
+def _last_line(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        return next((line for line in reversed(lines) if line), "")[:200]
+    return ""
+
+
+def _folder() -> Path:
+    return Path(os.environ[_FOLDER])
+
+
+def _heartbeat_file(folder: Path, rank: int) -> Path:
+    return folder / f"heartbeat.{rank}"
 
 
 def _rank_environment(device: str, folder: Path) -> Dict[str, str]:
@@ -198,42 +334,3 @@ def _rank_environment(device: str, folder: Path) -> Dict[str, str]:
     inherited[_WATCHER] = str(os.getpid())
     inherited[_FOLDER] = str(folder.resolve())
     return inherited
-
-
-class Answer(NamedTuple):
-    """What a command said. `code` is None where it did not end in time, 127 where there is no such command."""
-
-    code: Optional[int]
-    output: str
-
-
-def ask(command: Sequence[str], limit_s: float, environment: Optional[Mapping[str, str]] = None) -> Answer:
-    """Run a short command and collect what it prints; nothing that it started outlives the limit.
-
-    Args:
-        command: program and arguments.
-        limit_s: seconds after which it is killed with its process group.
-        environment: variables to add to this process's own.
-    """
-    with tempfile.TemporaryFile() as output:
-        # A file, not a pipe: a grandchild that lives on would keep a pipe open, and this process waiting.
-        try:
-            process = subprocess.Popen(
-                list(command),
-                env={**os.environ, **(environment or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
-        except OSError as error:
-            return Answer(127, f"{command[0]}: {error.strerror}")
-        code: Optional[int] = None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = process.wait(limit_s)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        output.seek(0)
-        return Answer(code, output.read().decode("utf-8", "replace"))

@@ -8,7 +8,7 @@ divide by different counts, so both are stated here.
 from __future__ import annotations
 
 import math
-from typing import Dict, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -48,10 +48,8 @@ def segmentation_loss(
         "detail_bce", "detail_dice", and "edge_share", the fraction of pixels that are edges.
     """
     min_kept = losses.min_kept(math.prod(train_id.shape))
-    ohem = [
-        ohem_cross_entropy(logits, train_id, losses.ohem_threshold, min_kept, losses.ohem_rule)
-        for logits in (outputs.logits, outputs.logits8, outputs.logits16)
-    ]
+    heads = [_pixel_losses(logits, train_id) for logits in (outputs.logits, outputs.logits8, outputs.logits16)]
+    ohem = _mined_means(heads, train_id, losses.ohem_threshold, min_kept, losses.ohem_rule)
     edges = detail_target(train_id)
     bce, dice = detail_loss(outputs.detail_logits, edges)
     total = ohem[0] + ohem[1] + ohem[2] + losses.detail_weight * (bce + dice)
@@ -96,14 +94,7 @@ def ohem_cross_entropy(
         raise ValueError(f"OHEM rule {rule!r} is neither 'paddleseg' nor 'authors'")
     if min_kept < 1:
         raise ValueError(f"OHEM keeps at least 1 pixel, not {min_kept}")
-    losses = F.cross_entropy(
-        logits, train_id.astype("int64").unsqueeze(1), ignore_index=IGNORE, reduction="none", axis=1
-    ).flatten()  # (N*H*W,)
-    # Round the threshold to float32 first, so that a pixel exactly at it is not counted as hard.
-    hard_loss = float(-np.log(np.float32(threshold)))
-    if rule == "authors":
-        return _authors_mean(losses, hard_loss, min_kept)
-    return _paddleseg_mean(losses, (train_id != IGNORE).flatten(), hard_loss, min_kept)
+    return _mined_means([_pixel_losses(logits, train_id)], train_id, threshold, min_kept, rule)[0]
 
 
 def detail_target(train_id: paddle.Tensor) -> paddle.Tensor:
@@ -151,16 +142,38 @@ def detail_loss(detail_logits: paddle.Tensor, edges: paddle.Tensor) -> Tuple[pad
     return bce, dice
 
 
-def _paddleseg_mean(losses: paddle.Tensor, labeled: paddle.Tensor, hard_loss: float, min_kept: int) -> paddle.Tensor:
-    hard = losses > hard_loss
-    # One transfer from the device for both counts: each one would stall it.
-    counts = paddle.stack([hard.astype("int64").sum(), labeled.astype("int64").sum()])
-    hard_pixels, labeled_pixels = (int(count) for count in counts.numpy().ravel())
-    if labeled_pixels <= min_kept:
-        kept = labeled
-    elif hard_pixels >= min_kept:
-        kept = hard
-    else:
+def _pixel_losses(logits: paddle.Tensor, train_id: paddle.Tensor) -> paddle.Tensor:
+    """Cross entropy of each pixel, (N*H*W,); 0 where the pixel is ignored."""
+    losses = F.cross_entropy(
+        logits, train_id.astype("int64").unsqueeze(1), ignore_index=IGNORE, reduction="none", axis=1
+    )
+    return losses.flatten()
+
+
+def _mined_means(
+    heads: Sequence[paddle.Tensor], train_id: paddle.Tensor, threshold: float, min_kept: int, rule: str
+) -> List[paddle.Tensor]:
+    """The mean over the hard pixels of each of several heads' pixel losses; see `ohem_cross_entropy`."""
+    # Round the threshold to float32 first, so that a pixel exactly at it is not counted as hard.
+    hard_loss = float(-np.log(np.float32(threshold)))
+    # Compared after flattening: Paddle 2.4 cannot flatten booleans.
+    labeled = train_id.flatten() != IGNORE
+    hard = [losses > hard_loss for losses in heads]
+    # Which rule applies depends on the counts. One transfer from the device for all of them: each one would stall it.
+    counts = paddle.stack([mask.astype("int64").sum() for mask in (*hard, labeled)])
+    *hard_pixels, labeled_pixels = counts.numpy().ravel().tolist()
+    if rule == "authors":
+        return [_authors_mean(losses, mask, count, min_kept) for losses, mask, count in zip(heads, hard, hard_pixels)]
+    return [
+        _paddleseg_mean(losses, labeled if labeled_pixels <= min_kept else mask, count, labeled_pixels, min_kept)
+        for losses, mask, count in zip(heads, hard, hard_pixels)
+    ]
+
+
+def _paddleseg_mean(
+    losses: paddle.Tensor, kept: paddle.Tensor, hard_pixels: int, labeled_pixels: int, min_kept: int
+) -> paddle.Tensor:
+    if hard_pixels < min_kept < labeled_pixels:
         # Ignored pixels have loss 0. Since min_kept is less than the number of labeled pixels, they are never above the
         # min_kept-th largest loss.
         kept = losses > paddle.topk(losses.detach(), min_kept)[0][-1]
@@ -168,9 +181,7 @@ def _paddleseg_mean(losses: paddle.Tensor, labeled: paddle.Tensor, hard_loss: fl
     return (losses * kept).mean() / (kept.mean() + KEPT_EPSILON)
 
 
-def _authors_mean(losses: paddle.Tensor, hard_loss: float, min_kept: int) -> paddle.Tensor:
-    hard = losses > hard_loss
-    hard_pixels = int(hard.astype("int64").sum())
+def _authors_mean(losses: paddle.Tensor, hard: paddle.Tensor, hard_pixels: int, min_kept: int) -> paddle.Tensor:
     if hard_pixels > min_kept:
         return (losses * hard.astype(losses.dtype)).sum() / hard_pixels
     return paddle.topk(losses, min(min_kept, losses.shape[0]))[0].mean()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
 from stdc import files
 from stdc.errors import InputError
+from stdc.training.checkpoints import DamagedError
 from stdc.weights import array_files
 
 #: What a checkpoint remembers: {"iteration", "miou", "sha256"}.
@@ -15,10 +17,14 @@ Record = Dict[str, Any]
 
 
 class BestWeights:
-    """Files `best/<iteration>.safetensors` of one run folder."""
+    """Files `<iteration>.safetensors` of one folder.
 
-    def __init__(self, run_folder: Path) -> None:
-        self.folder = run_folder / "best"
+    Args:
+        folder: of these files, see `RunFolder.best`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def path(self, iteration: int) -> Path:
         """Where the weights of an iteration are kept."""
@@ -29,24 +35,21 @@ class BestWeights:
         array_files.write_safetensors(self.path(iteration), arrays)
         return {"iteration": iteration, "miou": miou, "sha256": files.sha256_file(self.path(iteration))}
 
-    def check(self, record: Mapping[str, Any]) -> None:
-        """Refuse a record whose file is gone or damaged: the run could not end as it would have.
-
-        Raises:
-            InputError: names the file.
-        """
-        path = self.path(record["iteration"])
-        if not path.is_file() or files.sha256_file(path) != record["sha256"]:
-            raise InputError(f"{path}: the best weights so far are missing, or their SHA-256 differs")
-
     def read(self, record: Mapping[str, Any]) -> array_files.Arrays:
         """The weights of a record.
 
         Raises:
-            InputError: see `check`.
+            DamagedError: the file is gone or damaged: the run could not end as it would have.
+            OSError: it cannot be read now.
         """
-        self.check(record)
-        return array_files.read_safetensors(self.path(record["iteration"]))
+        path = self.path(record["iteration"])
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise DamagedError(f"{path}: the best weights so far are missing") from None
+        if hashlib.sha256(data).hexdigest() != record["sha256"]:
+            raise DamagedError(f"{path}: the SHA-256 of the best weights so far differs")
+        return array_files.parse_safetensors(data, str(path))
 
     def prune(self, checkpoints: Path) -> None:
         """Delete what no checkpoint below a folder refers to."""

@@ -1,7 +1,10 @@
-"""Checkpoints that are either whole or not there, and the folder of a run.
+"""Checkpoints that are either whole or not there.
 
 A checkpoint is a folder ``<iteration>/`` with safetensors and, written last, a ``manifest.json`` that holds the SHA-256
 of each file. It is made under a temporary name, fsynced and renamed. A reader takes the newest one that verifies.
+
+Wrong and damaged are different: a checkpoint whose content does not verify is damaged and skipped; one that cannot be
+read now (an I/O error, a missing permission) is an error, and nothing is thrown away.
 """
 
 from __future__ import annotations
@@ -9,12 +12,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import fcntl
-import os
+import hashlib
+import json
 import shutil
-import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import numpy as np
 
@@ -23,12 +25,17 @@ from stdc.errors import InputError
 from stdc.weights import array_files
 
 Arrays = Dict[str, np.ndarray]
-Report = Callable[[str], None]
+Log = Callable[[str], None]
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
+_MODEL = "model.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
 _HISTORY = "history.jsonl"
-_TEMPORARY = ".tmp-"
+
+
+class DamagedError(Exception):
+    """The content of a checkpoint is not what was written; names the file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,20 +65,17 @@ def save(folder: Path, checkpoint: Checkpoint, run_hash: str, keep: int) -> Path
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / _name(checkpoint.iteration)
-    temporary = folder / f"{_TEMPORARY}{os.getpid()}-{_name(checkpoint.iteration)}"
+    temporary = files.temporary_path(target)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
-        contents = {"model.safetensors": checkpoint.model, "optimizer.safetensors": checkpoint.optimizer}
-        digests = {}
-        for name, arrays in contents.items():
-            array_files.write_safetensors(temporary / name, arrays)
+        array_files.write_safetensors(temporary / _MODEL, checkpoint.model)
+        array_files.write_safetensors(temporary / _OPTIMIZER, checkpoint.optimizer)
         files.write_text(temporary / _HISTORY, checkpoint.history)
-        for name in (*contents, _HISTORY):
-            digests[name] = {
-                "sha256": files.sha256_file(temporary / name),
-                "bytes": (temporary / name).stat().st_size,
-            }
+        written = {
+            name: {"sha256": files.sha256_file(temporary / name), "bytes": (temporary / name).stat().st_size}
+            for name in (_MODEL, _OPTIMIZER, _HISTORY)
+        }
         state = checkpoint.state
         files.write_json(
             temporary / _MANIFEST,
@@ -79,13 +83,13 @@ def save(folder: Path, checkpoint: Checkpoint, run_hash: str, keep: int) -> Path
                 "format": _FORMAT,
                 "run_hash": run_hash,
                 "iteration": checkpoint.iteration,
-                "files": digests,
+                "files": written,
                 "state": state,
                 "state_sha256": files.sha256_text(files.canonical_json(state)),
             },
         )
         if target.exists():
-            # Only a damaged one can stand here: a whole one would have been resumed past.
+            # If this folder exists it is damaged; had it been valid, training would have resumed from it.
             shutil.rmtree(target)
         temporary.rename(target)
         files.fsync_folder(folder)
@@ -99,76 +103,34 @@ def save(folder: Path, checkpoint: Checkpoint, run_hash: str, keep: int) -> Path
 
 
 def load_newest(
-    folder: Path, run_hash: str, report: Report, check: Callable[[Checkpoint], None] = lambda _: None
+    folder: Path,
+    run_hash: str,
+    log: Log,
+    check: Callable[[Checkpoint], None] = lambda _: None,
+    newest: Optional[int] = None,
 ) -> Optional[Checkpoint]:
-    """The newest checkpoint that verifies; damaged ones are reported and skipped, never loaded.
+    """The newest checkpoint that verifies; damaged ones are told and skipped, never loaded.
 
     Args:
-        check: raises InputError where something outside the checkpoint, which it needs, is damaged.
+        check: raises DamagedError where something outside the checkpoint, which it needs, is damaged.
+        newest: iteration of the newest one to consider; None for any.
     Returns:
         None where there is none.
+    Raises:
+        OSError: a checkpoint cannot be read now. Treating that as damage would restart the run from an older one.
     """
     if not folder.is_dir():
         return None
     for iteration in _iterations(folder):
-        path = folder / _name(iteration)
+        if newest is not None and iteration > newest:
+            continue
         try:
-            found = _load(path, run_hash)
+            found = _load(folder / _name(iteration), run_hash)
             check(found)
             return found
-        except InputError as error:
-            report(f"skipping a damaged checkpoint: {error}")
+        except DamagedError as damage:
+            log(f"skipping a damaged checkpoint: {damage}")
     return None
-
-
-def remove_temporary(folder: Path) -> None:
-    """Delete what a killed writer left. Call only while holding the run folder's lock."""
-    for path in folder.glob(f"{_TEMPORARY}*") if folder.is_dir() else ():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-
-
-@contextlib.contextmanager
-def locked(folder: Path, report: Report, poll_s: float = 1.0, limit_s: float = 24 * 3600.0) -> Iterator[None]:
-    """Hold the run folder for this process alone; wait while another one trains in it.
-
-    A kernel lock: it ends with the process, also at ``kill -9``. The descriptor is not inherited by children.
-
-    Raises:
-        TimeoutError: still held after `limit_s` seconds.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "lock"
-    with path.open("a+") as handle:
-        deadline = time.monotonic() + limit_s
-        told = False
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-            if not told:
-                handle.seek(0)
-                report(f"waiting: {folder} is in use by {handle.read().strip() or 'another process'}")
-                told = True
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{folder} was in use for {limit_s:.0f} s")
-            time.sleep(poll_s)
-        handle.seek(0)
-        handle.truncate()
-        handle.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        handle.flush()
-        yield
-
-
-def checkpoint_bytes(arrays: Mapping[str, np.ndarray]) -> int:
-    """Bytes on disk of one set of arrays."""
-    return sum(array.nbytes for array in arrays.values())
 
 
 def _prune(folder: Path, newest: int, keep: int) -> None:
@@ -190,41 +152,61 @@ def _name(iteration: int) -> str:
 
 
 def _load(path: Path, run_hash: str) -> Checkpoint:
-    with contextlib.suppress(FileNotFoundError):
-        # A folder that cannot be read now is not a damaged one: skipping it would throw the run away.
-        (path / _MANIFEST).open("rb").close()
-    manifest = files.read_json(path / _MANIFEST)
+    manifest = _read_manifest(path / _MANIFEST)
     try:
         if manifest["format"] != _FORMAT:
-            raise InputError(f"{path}: format {manifest['format']}, expected {_FORMAT}")
+            raise DamagedError(f"{path}: format {manifest['format']}, expected {_FORMAT}")
         if manifest["run_hash"] != run_hash:
-            raise InputError(f"{path}: belongs to run {manifest['run_hash'][:12]}, this is {run_hash[:12]}")
+            raise DamagedError(f"{path}: belongs to run {manifest['run_hash'][:12]}, this is {run_hash[:12]}")
         if files.sha256_text(files.canonical_json(manifest["state"])) != manifest["state_sha256"]:
-            raise InputError(f"{path / _MANIFEST}: SHA-256 of the state differs")
+            raise DamagedError(f"{path / _MANIFEST}: SHA-256 of the state differs")
         if manifest["iteration"] != int(path.name):
-            raise InputError(f"{path / _MANIFEST}: is of iteration {manifest['iteration']}")
-        for name, expected in manifest["files"].items():
-            file = path / name
-            if not file.is_file():
-                raise InputError(f"{file}: no such file")
-            if files.sha256_file(file) != expected["sha256"]:
-                raise InputError(f"{file}: SHA-256 differs from the one in {_MANIFEST}")
-        verified = {name: path / name for name in manifest["files"]}
+            raise DamagedError(f"{path / _MANIFEST}: is of iteration {manifest['iteration']}")
+        contents = {name: _read_verified(path / name, manifest["files"][name]["sha256"]) for name in _CONTENTS}
         return Checkpoint(
             int(manifest["iteration"]),
-            array_files.read_safetensors(verified["model.safetensors"]),
-            array_files.read_safetensors(verified["optimizer.safetensors"]),
+            array_files.parse_safetensors(contents[_MODEL], str(path / _MODEL)),
+            array_files.parse_safetensors(contents[_OPTIMIZER], str(path / _OPTIMIZER)),
             manifest["state"],
-            verified[_HISTORY].read_text(encoding="utf-8"),
+            contents[_HISTORY].decode("utf-8"),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"{path / _MANIFEST}: not a checkpoint's manifest ({error!r})") from None
+        raise DamagedError(f"{path / _MANIFEST}: not a checkpoint's manifest ({error!r})") from None
+    except InputError as error:
+        raise DamagedError(str(error)) from None
+
+
+_CONTENTS = (_MODEL, _OPTIMIZER, _HISTORY)
+
+
+def _read_manifest(path: Path) -> Mapping[str, Any]:
+    try:
+        manifest = json.loads(path.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        raise DamagedError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise DamagedError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(manifest, dict):
+        raise DamagedError(f"{path}: not a checkpoint's manifest")
+    return manifest
+
+
+def _read_verified(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DamagedError(f"{path}: no such file") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise DamagedError(f"{path}: SHA-256 differs from the one in {_MANIFEST}")
+    return data
 
 
 def _no_space(folder: Path, checkpoint: Checkpoint) -> str:
-    needed = checkpoint_bytes(checkpoint.model) + checkpoint_bytes(checkpoint.optimizer)
-    free = shutil.disk_usage(folder).free
+    needed = sum(array.nbytes for arrays in (checkpoint.model, checkpoint.optimizer) for array in arrays.values())
+    free = "unknown"
+    with contextlib.suppress(OSError):
+        free = f"{shutil.disk_usage(folder).free / 1e6:.0f} MB"
     return (
         f"no space left for the checkpoint of iteration {checkpoint.iteration}: {needed / 1e6:.0f} MB are needed, "
-        f"{free / 1e6:.0f} MB are free; earlier checkpoints are intact, free some space and start again"
+        f"{free} are free; earlier checkpoints are intact, free some space and start again"
     )

@@ -1,362 +1,378 @@
 """The training loop: one optimizer step after another, exactly resumable.
 
-Nothing random is carried from step to step: the samples of a step, their augmentation and the generator of the step are
-functions of (seed, step). So model, optimizer and a few numbers are the whole state, and a run that was killed anywhere
-ends in the same bytes as one that was not.
+    python workflow/scripts/train.py --config train.json … --devices 1     # in this process
+    python workflow/scripts/train.py --config train.json … --devices 8     # a watcher and eight ranks, one per device
+
+Nothing random is carried from step to step (`stdc.seeds`). So model, optimizer and a few numbers are the whole state,
+and a run that was killed anywhere ends in the same bytes as one that was not.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
 import time
-from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import paddle
 
-from stdc import files, recipe
-from stdc.errors import RunError, StoppedError
+from stdc.errors import OutOfMemoryError, RunError, StoppedError
 from stdc.machine import devices, ranks
-from stdc.nn.losses import segmentation_loss
-from stdc.nn.segmentor import build_segmentor
-from stdc.nn.state import load_backbone, load_segmentor, state_arrays
-from stdc.nn.sync_batch_norm import convert_sync_batch_norm
+from stdc.machine.heartbeat import EVALUATING, MEETING, SAVING, STARTING, TRAINING, WAITING, Heartbeat, Limits
+from stdc.nn.segmentor import Segmentor, build_segmentor
+from stdc.nn.state import load_segmentor, state_arrays
 from stdc.seeds import derived_seed
+from stdc.stages import TrainStage
 from stdc.training import checkpoints, identity
 from stdc.training.best import BestWeights
 from stdc.training.checkpoints import Checkpoint
 from stdc.training.loader import Batch, WorkerLost, batches
-from stdc.training.optimizer import build_optimizer, optimizer_arrays, restore_optimizer
-from stdc.training.recorder import History, Progress, ScalarLog, keep_pictures
+from stdc.training.optimizer import optimizer_arrays, restore_optimizer
+from stdc.training.recorder import Evaluation, SilentRecorder
+from stdc.training.run_folder import RunFolder
 from stdc.training.sampler import StepSampler
 from stdc.training.schedule import learning_rate
-from stdc.weights import array_files
+from stdc.training.step import Pending, Step
 
 Arrays = Dict[str, np.ndarray]
-Say = Callable[[str], None]
-#: Evaluates the network in its present state; every rank calls it. Returns (mIoU, pictures by name).
-Evaluate = Callable[[paddle.nn.Layer], Tuple[float, Dict[str, np.ndarray]]]
-
+#: Evaluates the network in its present state; every rank calls it, with the iterations done.
+Evaluate = Callable[[paddle.nn.Layer, int], Evaluation]
 
 #: Signals to a whole job arrive within this time of each other.
 _SIGNAL_SPREAD_S = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class LoopSettings:
-    """What steers the loop without changing a weight.
+class Process:
+    """One process of a run.
 
     Attributes:
-        save_interval, log_interval: iterations.
-        evaluate_every: iterations between evaluations; 0 for none. The last iteration is always evaluated.
-        keep_checkpoint_max: newest checkpoints kept.
+        folder: the run folder; this process or its watcher holds its lock.
+        run_hash: names the run, see `stdc.training.identity`.
+        seed: of the run.
+        device: kind of device, see `stdc.machine.devices`.
+        micro_batch: images per forward pass.
         workers: data worker processes of this rank.
-        visualdl: write VisualDL records.
+        limits: how long it may give no sign of life.
+        heartbeat: says what it is doing.
+        rank, world_size: this process among those that share the global batch.
     """
 
-    save_interval: int
-    log_interval: int
-    evaluate_every: int
-    keep_checkpoint_max: int
+    folder: RunFolder
+    run_hash: str
+    seed: int
+    device: str
+    micro_batch: int
     workers: int
-    visualdl: bool
-
-
-@dataclasses.dataclass
-class _LoopState:
-    """What a checkpoint carries beside the arrays."""
-
-    iteration: int = 0
-    #: Loss parts since the last history line, summed, and how many steps they are.
-    sums: Dict[str, float] = dataclasses.field(default_factory=dict)
-    summed: int = 0
-    best: Optional[Dict[str, Any]] = None
+    limits: Limits
+    heartbeat: Heartbeat
+    rank: int = 0
+    world_size: int = 1
 
 
 class Trainer:
     """One rank of one run.
 
     Args:
-        folder: the run folder; this process or its watcher holds its lock.
-        run_hash: names the run, see `stdc.training.identity`.
-        dataset: `dataset[key]` gives (image, train ids, …).
-        network: which network.
-        frames: names of the samples, in the order of the training list.
+        process: which of which run, and where.
+        stage: network, recipe, and what the loop does beside training.
+        dataset: `dataset[key]` gives (image, train ids, …); `dataset.entries` names the frames.
+        recorder: what the rank tells.
         evaluate: see `Evaluate`; None where evaluation during training is off.
-        pretrained: file with the backbone's weights; None: random initialization.
+        initialize: puts given weights into the new network; a checkpoint's replace them.
     """
 
     def __init__(
         self,
-        folder: Path,
-        run_hash: str,
-        train_recipe: recipe.TrainRecipe,
-        network: recipe.Network,
-        seed: int,
-        settings: LoopSettings,
+        process: Process,
+        stage: TrainStage,
         dataset: Any,
-        frames: Sequence[str],
-        evaluate: Optional[Evaluate],
-        device_kind: str,
-        say: Say,
-        pretrained: Optional[Path] = None,
+        recorder: SilentRecorder,
+        evaluate: Optional[Evaluate] = None,
+        initialize: Callable[[Segmentor], None] = lambda _: None,
     ) -> None:
-        self.folder, self.run_hash = folder, run_hash
-        self.recipe, self.seed, self.settings = train_recipe, seed, settings
-        self.dataset, self.frames, self.evaluate, self.say = dataset, frames, evaluate, say
-        self.rank, self.world_size = ranks.rank_and_world()
-        self.device_kind = device_kind
-        paddle.seed(derived_seed("weights", seed))
+        self.process, self.stage, self.dataset, self.recorder, self.evaluate = (
+            process,
+            stage,
+            dataset,
+            recorder,
+            evaluate,
+        )
+        paddle.seed(derived_seed("weights", process.seed))
+        network = stage.network
         self.model = build_segmentor(network.backbone, pool_counts_padding=network.pool_counts_padding)
-        if pretrained is not None:
-            load_backbone(self.model, array_files.read(pretrained), str(pretrained))
-        if self.world_size > 1:
-            convert_sync_batch_norm(self.model, portable=not devices.has_sync_batch_norm(device_kind))
-        self.optimizer = build_optimizer(self.model, train_recipe.optimizer)
-        self.best = BestWeights(folder)
-        self.state = _LoopState()
-        self._history_start = ""
+        initialize(self.model)
+        if process.world_size > 1:
+            # The ranks' first collective: all of them have to be there.
+            ranks.meet("model", process.limits.pause_s)
+        self.step = Step(
+            self.model,
+            stage.recipe,
+            seed=process.seed,
+            rank=process.rank,
+            world_size=process.world_size,
+            portable_sync_batch_norm=not devices.has_sync_batch_norm(process.device),
+            micro_batch=process.micro_batch,
+        )
+        self.sampler = StepSampler(
+            len(dataset), stage.recipe.schedule.global_batch, process.seed, process.rank, process.world_size
+        )
+        self.iteration = 0
+        self.intervals = _Interval()
+        self.best = BestWeights(process.folder.best)
+        self.best_record: Optional[Dict[str, Any]] = None
         self._saved_iteration = 0
+        self._pending: Optional[Pending] = None
+        self._stepped = False
 
     def run(self) -> None:
         """Train from the newest valid checkpoint to the end.
 
         Raises:
             StoppedError: a signal asked for it; the state is saved.
-            RunError: the loss is not finite.
+            RunError: the loss is not finite, a data worker died, or the device's memory is too small.
             InputError: a sample is not readable.
+            OSError: a checkpoint cannot be read or written.
         """
         self._resume()
-        stepping: paddle.nn.Layer = self.model
-        if self.world_size > 1:
-            stepping = paddle.DataParallel(self.model)
-        history = scalars = None
-        if self.rank == 0:
-            history = History(self.folder / "history.jsonl", self._history_start)
-            scalars = ScalarLog(self.folder / "vdl" if self.settings.visualdl else None)
-        try:
-            with ranks.StopRequest() as stop:
-                self._steps(stepping, history, scalars, stop)
-        finally:
-            if history is not None and scalars is not None:
-                history.close()
-                scalars.close()
+        loop = self.stage.loop
+        with ranks.StopRequest() as stop, self._loaded(stop) as loaded:
+            for batch in loaded:
+                self.process.heartbeat.beat(TRAINING, self.iteration)
+                newest = self._step(batch, stop.requested())
+                self.iteration += 1
+                self.recorder.stepped(self.iteration, batch.wait_s)
+                # The values of a step are read one step late, when the device has the next one to do.
+                stopping = self._settle()
+                self._pending = newest
+                logging, saving = self._due(loop.log_interval), self._due(loop.save_interval)
+                evaluating = self.evaluate is not None and self._due(loop.eval_interval)
+                if logging or saving or evaluating or stopping:
+                    stopping = self._settle() or stopping
+                if logging:
+                    self._log()
+                if evaluating or saving or stopping:
+                    self._pause(evaluating, saving or stopping)
+                if stopping:
+                    raise self._stopped()
+                self.process.heartbeat.beat(WAITING, self.iteration)
 
-    def _steps(
-        self,
-        stepping: paddle.nn.Layer,
-        history: Optional[History],
-        scalars: Optional[ScalarLog],
-        stop: ranks.StopRequest,
-    ) -> None:
-        iterations = self.recipe.schedule.iterations
-        sampler = StepSampler(
-            len(self.frames), self.recipe.schedule.global_batch, self.seed, self.rank, self.world_size
-        )
-        keys = sampler.steps(self.state.iteration, iterations)
-        progress = Progress(iterations, self.recipe.schedule.global_batch)
-        owner = identity.semaphore_owner(self.run_hash)
-        # Closed on every way out, so that no data worker is left working.
-        with contextlib.closing(batches(self.dataset, keys, self.settings.workers, owner)) as loaded:
+    def result(self) -> Tuple[Arrays, Optional[Arrays]]:
+        """(final weights, best weights or None where there was no evaluation)."""
+        best = None if self.best_record is None else self.best.read(self.best_record)
+        return state_arrays(self.model), best
+
+    # ---- one step
+
+    @contextlib.contextmanager
+    def _loaded(self, stop: ranks.StopRequest) -> Iterator[Iterator[Batch]]:
+        """Batches from the present iteration on; closed on every way out, so that no data worker is left working."""
+        process, iterations = self.process, self.stage.recipe.schedule.iterations
+        keys = self.sampler.steps(self.iteration, iterations)
+        owner = identity.semaphore_owner(process.run_hash)
+        with contextlib.closing(batches(self.dataset, keys, process.workers, owner)) as loaded:
             try:
-                self._loop(loaded, stepping, history, scalars, progress, stop)
+                yield loaded
             except WorkerLost:
-                # A scheduler may signal every process of a job; a worker dies of it. Ranks could not agree on a step.
+                # A scheduler may signal all processes of a job and kill a worker. With several ranks we cannot save
+                # here: they may be at different steps.
                 time.sleep(_SIGNAL_SPREAD_S)
-                if stop.name is None or self.world_size > 1:
+                if stop.name is None or process.world_size > 1:
                     raise
-                self._save(history)
+                self._settle()
+                self._pause(evaluating=False, saving=True)
                 raise self._stopped() from None
 
-    def _loop(
-        self,
-        loaded: Iterator[Batch],
-        stepping: paddle.nn.Layer,
-        history: Optional[History],
-        scalars: Optional[ScalarLog],
-        progress: Progress,
-        stop: ranks.StopRequest,
-    ) -> None:
-        for batch in loaded:
-            step = self.state.iteration
-            rate = learning_rate(self.recipe.schedule, step)
-            parts, stopping = self._step(stepping, batch, rate, step, stop)
-            self._check_finite(parts, step)
-            self.state.iteration = step + 1
-            for name, value in parts.items():
-                self.state.sums[name] = self.state.sums.get(name, 0.0) + value
-            self.state.summed += 1
-            progress.step(batch.wait_s)
-            if self._due(self.settings.log_interval):
-                self._log(history, scalars, progress, rate)
-            saving = stopping or self._due(self.settings.save_interval)
-            evaluating = self.evaluate is not None and self._due(self.settings.evaluate_every)
-            if saving or evaluating:
-                self._check_weights(step)
-            if evaluating:
-                self._evaluate(history, scalars)
-                progress.restart()
-            if saving:
-                self._save(history)
-            if stopping:
-                raise self._stopped()
+    def _step(self, batch: Batch, stop: bool) -> Pending:
+        images, labels = paddle.to_tensor(batch.images), paddle.to_tensor(batch.labels).astype("int64")
+        try:
+            pending = self.step(images, labels, self.iteration, stop)
+        except Exception as error:
+            if not devices.is_out_of_memory(error):
+                raise
+            # Only before the first step is done can the run begin again with less.
+            kind = RunError if self._stepped else OutOfMemoryError
+            raise kind(
+                f"{self.process.micro_batch} images per forward pass do not fit into the memory of the device; "
+                "a smaller hardware.micro_batch needs less"
+            ) from error
+        self._stepped = True
+        return pending
 
-    def _stopped(self) -> StoppedError:
-        done = f"iteration {self.state.iteration} of {self.recipe.schedule.iterations}"
-        return StoppedError(f"stopped on request at {done}; the state is saved, start again to go on")
-
-    def _step(
-        self, stepping: paddle.nn.Layer, batch: Batch, rate: float, step: int, stop: ranks.StopRequest
-    ) -> Tuple[Dict[str, float], bool]:
-        """One optimizer step; the loss parts averaged over ranks, and whether to stop after it."""
-        stepping.train()
-        # Nothing in the network draws random numbers today; this keeps it true that nothing needs saving.
-        paddle.seed(derived_seed("step", self.seed, step, self.rank))
-        self.optimizer.set_lr(rate)
-        labels = paddle.to_tensor(batch.labels.astype(np.int64))
-        loss, parts = segmentation_loss(stepping(paddle.to_tensor(batch.images)), labels, self.recipe.losses)
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.clear_grad()
-        names = sorted(parts)
-        # One transfer and one collective a step: the loss parts, and a stop that all ranks obey at the same step.
-        asked = stop.name is not None if self.world_size == 1 else ranks.stop_requested()
-        values = paddle.stack([parts[name].astype("float32").reshape([]) for name in names])
-        values = paddle.concat([values, paddle.to_tensor([1.0 if asked else 0.0], "float32")])
-        if self.world_size > 1:
-            paddle.distributed.all_reduce(values)
-        *means, stops = (values.numpy().astype(np.float64) / self.world_size).tolist()
-        return dict(zip(names, means)), stops > 0.0
+    def _settle(self) -> bool:
+        """Read what the newest unread step computed; whether the ranks agreed to stop after it."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return False
+        losses, stopping = pending.read()
+        if not all(math.isfinite(value) for value in losses.values()):
+            raise self._diverged(losses, pending.iteration)
+        self.intervals.add(losses)
+        return stopping
 
     def _due(self, interval: int) -> bool:
         """Whether something done every `interval` iterations is to be done now; the last iteration always counts."""
-        return self.state.iteration == self.recipe.schedule.iterations or (
-            interval > 0 and self.state.iteration % interval == 0
-        )
+        return self.iteration == self.stage.recipe.schedule.iterations or self.iteration % interval == 0
 
-    def _check_finite(self, parts: Dict[str, float], step: int) -> None:
-        if not all(math.isfinite(value) for value in parts.values()):
-            self._diverged(parts, step)
+    def _log(self) -> None:
+        rate = learning_rate(self.stage.recipe.schedule, self.iteration - 1)
+        self.recorder.losses(self.iteration, rate, self.intervals.take())
 
-    def _check_weights(self, step: int) -> None:
-        """A finite loss can still lead to weights that are not: they must not become the newest checkpoint."""
-        arrays = {**state_arrays(self.model), **optimizer_arrays(self.optimizer, self.model)}
-        bad = {name: math.nan for name, array in arrays.items() if not np.isfinite(array).all()}
+    # ---- evaluating and saving
+
+    def _pause(self, evaluating: bool, saving: bool) -> None:
+        """Evaluate, save, or both; the other ranks wait until the one that writes has written."""
+        arrays = self._arrays()
+        if evaluating:
+            self._evaluate(arrays[0])
+        if saving:
+            self._save(*arrays)
+        self.process.heartbeat.beat(MEETING, self.iteration)
+        ranks.meet(f"iteration-{self.iteration}", self.process.limits.pause_s)
+        self.recorder.state("running")
+
+    def _arrays(self) -> Tuple[Arrays, Arrays]:
+        """Model and optimizer on the host. A finite loss can still lead to weights that are not: refused here."""
+        model, optimizer = state_arrays(self.model), optimizer_arrays(self.step.optimizer, self.model)
+        bad = {
+            name: math.nan for arrays in (model, optimizer) for name, array in arrays.items() if not _is_finite(array)
+        }
         if bad:
-            self._diverged(bad, step)
+            raise self._diverged(bad, self.iteration - 1)
+        return model, optimizer
 
-    def _diverged(self, parts: Dict[str, float], step: int) -> None:
+    def _evaluate(self, model: Arrays) -> None:
+        assert self.evaluate is not None
+        self.process.heartbeat.beat(EVALUATING, self.iteration)
+        self.recorder.state("evaluating")
+        started = time.monotonic()
+        found = self.evaluate(self.model, self.iteration)
+        if self.process.rank > 0:
+            return
+        best = self.best_record
+        if found.miou is not None and (best is None or found.miou > best["miou"]):
+            self.best_record = self.best.keep(model, self.iteration, found.miou)
+        self.recorder.evaluated(self.iteration, found, self.best_record, time.monotonic() - started)
+
+    def _save(self, model: Arrays, optimizer: Arrays) -> None:
+        # Batch norms are synchronized and gradients are averaged: every rank holds the same state, and one writes it.
+        if self.process.rank > 0 or self.iteration == self._saved_iteration:
+            return
+        self.process.heartbeat.beat(SAVING, self.iteration)
+        self.recorder.state("saving")
+        saved = Checkpoint(
+            iteration=self.iteration,
+            model=model,
+            optimizer=optimizer,
+            state={**self.intervals.as_dict(), "best": self.best_record},
+            history=self.recorder.history_text(),
+        )
+        folder = self.process.folder.checkpoints
+        checkpoints.save(folder, saved, self.process.run_hash, self.stage.loop.keep_checkpoint_max)
+        self._saved_iteration = self.iteration
+        self.best.prune(folder)
+        self.recorder.saved(self.iteration)
+
+    def _resume(self) -> None:
+        """Take up the newest checkpoint that all ranks can read."""
+        process = self.process
+        process.heartbeat.beat(STARTING, 0)
+        found = _agreed_checkpoint(process, self.recorder, self._check_best)
+        if found is not None:
+            load_segmentor(self.model, found.model, str(process.folder.checkpoints))
+            restore_optimizer(self.step.optimizer, self.model, found.optimizer)
+            self.iteration = self._saved_iteration = found.iteration
+            self.intervals = _Interval(dict(found.state["sums"]), found.state["summed"])
+            self.best_record = found.state["best"]
+            done = "finished already" if found.iteration >= self.stage.recipe.schedule.iterations else "resuming"
+            self.recorder.log(f"{done}: checkpoint of iteration {found.iteration} in {process.folder.checkpoints}")
+        self.recorder.begin(self.iteration, found.history if found is not None else "", self.best_record)
+        process.heartbeat.beat(WAITING, self.iteration)
+
+    def _check_best(self, found: Checkpoint) -> None:
+        if found.state["best"] is not None:
+            self.best.read(found.state["best"])
+
+    # ---- ends
+
+    def _stopped(self) -> StoppedError:
+        self.recorder.state("stopped")
+        done = f"iteration {self.iteration} of {self.stage.recipe.schedule.iterations}"
+        return StoppedError(f"stopped on request at {done}; the state is saved, start again to go on")
+
+    def _diverged(self, values: Dict[str, float], step: int) -> RunError:
         frames = self._frames_of(step)
-        if self.rank == 0:
-            shown = {name: value if math.isfinite(value) else str(value) for name, value in parts.items()}
-            files.write_json(self.folder / "diverged.json", {"iteration": step + 1, "frames": frames, "losses": shown})
-        bad = [f"{name} is {value}" for name, value in parts.items() if not math.isfinite(value)]
-        culprits = ", ".join(bad[:4]) + (", …" if len(bad) > 4 else "")
-        raise RunError(
-            f"training diverged at iteration {step + 1}: {culprits}. Nothing was saved since the last checkpoint in "
-            f"{self.folder / 'checkpoints'}; the batch's frames are in {self.folder / 'diverged.json'} "
-            f"({', '.join(frames[:4])}{', …' if len(frames) > 4 else ''}). "
+        self.recorder.diverged(step + 1, frames, values)
+        bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+        folder = self.process.folder
+        return RunError(
+            f"training diverged at iteration {step + 1}: {_some(bad)}. Nothing was saved since the last checkpoint in "
+            f"{folder.checkpoints}; the batch's frames are in {folder.diverged} ({_some(frames)}). "
             "A smaller train.base_lr or a warm-up may help"
         )
 
     def _frames_of(self, step: int) -> List[str]:
         """Frames of the global batch of one step."""
-        sampler = StepSampler(len(self.frames), self.recipe.schedule.global_batch, self.seed)
-        return [self.frames[key % len(self.frames)] for key in sampler.keys(step)]
-
-    def _log(self, history: Optional[History], scalars: Optional[ScalarLog], progress: Progress, rate: float) -> None:
-        state = self.state
-        means = {name: total / state.summed for name, total in state.sums.items()}
-        state.sums, state.summed = {}, 0
-        speed = progress.take()
-        if history is None or scalars is None:
-            return
-        event = {"iteration": state.iteration, "lr": rate, **means, **speed}
-        history.add(event)
-        scalars.event(event)
-        eta = progress.eta(state.iteration)
-        files.write_json(
-            self.folder / "status.json",
-            {**event, "iterations": self.recipe.schedule.iterations, "eta": eta, "best": state.best},
-        )
-        best = f" | best mIoU {state.best['miou']:.4f}" if state.best else ""
-        self.say(
-            f"{state.iteration}/{self.recipe.schedule.iterations} | loss {means['loss']:.4f} | lr {rate:.6f} | "
-            f"{speed['images_per_s']:.1f} images/s | waiting for data {speed['reader_wait_share']:.0%}{best} | "
-            f"ETA {eta}"
-        )
-
-    def _evaluate(self, history: Optional[History], scalars: Optional[ScalarLog]) -> None:
-        if self.evaluate is None:
-            return
-        self.model.eval()
-        miou, pictures = self.evaluate(self.model)
-        self.model.train()
-        if history is None or scalars is None:
-            return
-        state = self.state
-        event = {"iteration": state.iteration, "miou": miou}
-        history.add(event)
-        scalars.event(event)
-        for name, picture in pictures.items():
-            scalars.picture(name, picture, state.iteration)
-        keep_pictures(self.folder, state.iteration, pictures)
-        better = state.best is None or miou > state.best["miou"]
-        if better:
-            state.best = self.best.keep(state_arrays(self.model), state.iteration, miou)
-        best = state.best or event
-        self.say(
-            f"{state.iteration}/{self.recipe.schedule.iterations} | validation mIoU {miou:.4f}"
-            + (" (best so far)" if better else f" (best {best['miou']:.4f} at {best['iteration']})")
-        )
-
-    def _save(self, history: Optional[History]) -> None:
-        if history is None:
-            # Not rank 0. Batch norms are synchronized and gradients are summed, so every rank holds the same state.
-            return
-        state = self.state
-        if state.iteration == self._saved_iteration:
-            return
-        folder = self.folder / "checkpoints"
-        saved = Checkpoint(
-            iteration=state.iteration,
-            model=state_arrays(self.model),
-            optimizer=optimizer_arrays(self.optimizer, self.model),
-            state={"sums": state.sums, "summed": state.summed, "best": state.best},
-            history=history.text(),
-        )
-        checkpoints.save(folder, saved, self.run_hash, self.settings.keep_checkpoint_max)
-        self._saved_iteration = state.iteration
-        self.best.prune(folder)
-
-    def _resume(self) -> None:
-        folder = self.folder / "checkpoints"
-        report = self.say if self.rank == 0 else _silent
-        found = checkpoints.load_newest(folder, self.run_hash, report, self._check_best)
-        if found is None:
-            return
-        load_segmentor(self.model, found.model, str(folder))
-        restore_optimizer(self.optimizer, self.model, found.optimizer)
-        saved = found.state
-        self.state = _LoopState(found.iteration, dict(saved["sums"]), saved["summed"], saved["best"])
-        self._history_start = found.history
-        self._saved_iteration = found.iteration
-        if self.rank == 0:
-            done = "finished already" if found.iteration >= self.recipe.schedule.iterations else "resuming"
-            self.say(f"{done}: checkpoint of iteration {found.iteration} in {folder}")
-
-    def _check_best(self, found: Checkpoint) -> None:
-        if found.state["best"] is not None:
-            self.best.check(found.state["best"])
-
-    def result(self) -> Tuple[Arrays, Optional[Arrays]]:
-        """(final weights, best weights or None where there was no evaluation)."""
-        best = None if self.state.best is None else self.best.read(self.state.best)
-        return state_arrays(self.model), best
+        entries = self.dataset.entries
+        sampler = StepSampler(len(entries), self.stage.recipe.schedule.global_batch, self.process.seed)
+        return [entries[key % len(entries)].frame for key in sampler.keys(step)]
 
 
-def _silent(_: str) -> None:
-    pass
+class _Interval:
+    """Loss parts since the last history line, summed, and how many steps they are of."""
+
+    def __init__(self, sums: Optional[Dict[str, float]] = None, steps: int = 0) -> None:
+        self._sums, self._steps = sums or {}, steps
+
+    def add(self, losses: Dict[str, float]) -> None:
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._steps += 1
+
+    def take(self) -> Dict[str, float]:
+        """Their means; the next interval begins."""
+        means = {name: total / self._steps for name, total in self._sums.items()}
+        self._sums, self._steps = {}, 0
+        return means
+
+    def as_dict(self) -> Dict[str, Any]:
+        """For a checkpoint."""
+        return {"sums": self._sums, "summed": self._steps}
+
+
+def _agreed_checkpoint(
+    process: Process, recorder: SilentRecorder, check: Callable[[Checkpoint], None]
+) -> Optional[Checkpoint]:
+    """The newest checkpoint that every rank finds whole.
+
+    Raises:
+        RunError: some ranks find a checkpoint and others none.
+    """
+    newest: Optional[int] = None
+    for attempt in range(1_000_000):
+        found = checkpoints.load_newest(process.folder.checkpoints, process.run_hash, recorder.log, check, newest)
+        mine = -1 if found is None else found.iteration
+        told = ranks.exchange(f"checkpoint-{attempt}", json.dumps(mine), process.limits.pause_s)
+        theirs: Sequence[int] = [json.loads(text) for text in told]
+        if min(theirs) == max(theirs):
+            return found
+        if min(theirs) < 0:
+            without = [str(rank) for rank, iteration in enumerate(theirs) if iteration < 0]
+            raise RunError(
+                f"rank {', '.join(without)} finds no checkpoint in {process.folder.checkpoints}, others find iteration "
+                f"{max(theirs)}; do all ranks see the same folder? Nothing was changed"
+            )
+        newest = min(theirs)
+        recorder.log(f"the ranks find checkpoints of iterations {sorted(set(theirs))}; trying {newest}")
+    raise AssertionError("each attempt considers fewer checkpoints")
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    return bool(np.isfinite(array).all())
+
+
+def _some(words: Sequence[str]) -> str:
+    return ", ".join(words[:4]) + (", …" if len(words) > 4 else "")

@@ -1,142 +1,242 @@
-"""What a training run tells: the history file, VisualDL, the progress line, the status file."""
+"""What a training run tells while it is at work: history, VisualDL, pictures, lines of progress, status, segments.
+
+One rank of a run records, the others are silent: `SilentRecorder` has the same methods and does nothing.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+import dataclasses
 import time
-from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import numpy as np
 
 from stdc import files
+from stdc.recipe import Loop, Schedule
+from stdc.training.history import History, read_history
+from stdc.training.run_folder import RunFolder, now
+from stdc.training.visualdl import ScalarLog, keep_pictures
 from stdc.units import clock_text
 
+Log = Callable[[str], None]
 
-class History:
-    """`history.jsonl` of a run: one JSON line an event, in order, without gaps or repeats over resumes.
+#: Seconds between lines of progress: no oftener than the first, no rarer than the second.
+_LINE_LEAST_S = 5.0
+_LINE_MOST_S = 60.0
 
-    Args:
-        path: the file; what a killed process wrote beyond its last checkpoint goes.
-        start: the history up to the checkpoint, as `text` gave it then.
+#: Weight of the newest interval in the smoothed time of a step.
+_NEWEST = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation during training found.
+
+    Attributes:
+        miou: a fraction; None where the validation images have not one labeled pixel.
+        class_iou: by class name; None where a class does not occur.
+        pictures: by frame, RGB (H, W, 3), uint8.
     """
 
-    def __init__(self, path: Path, start: str = "") -> None:
-        self.path = path
-        files.write_text(path, start)
-        self._handle = path.open("a", encoding="utf-8")
+    miou: Optional[float]
+    class_iou: Mapping[str, Optional[float]]
+    pictures: Mapping[str, np.ndarray]
 
-    def add(self, event: Mapping[str, Any]) -> None:
-        """Append one event and hand it to the operating system at once."""
-        try:
-            self._handle.write(_line(event))
-            self._handle.flush()
-        except OSError as error:
-            error.filename = str(self.path)
-            raise
 
-    def text(self) -> str:
-        """All of it, for a checkpoint."""
-        return self.path.read_text(encoding="utf-8")
+class SilentRecorder:
+    """The recorder of a rank that tells nothing."""
+
+    def begin(self, iteration: int, history: str, best: Optional[Mapping[str, Any]]) -> None:
+        """Go on after `iteration` steps, with the history up to there."""
+
+    def log(self, line: str) -> None:
+        """A line for the person who waits."""
+
+    def state(self, state: str) -> None:
+        """What the run does now, see `RunFolder.write_status`."""
+
+    def stepped(self, iteration: int, wait_s: float) -> None:
+        """One optimizer step is done, of which `wait_s` seconds went by waiting for data."""
+
+    def losses(self, iteration: int, rate: float, means: Mapping[str, float]) -> None:
+        """An interval is over: the learning rate of its last step, and the means of its loss parts."""
+
+    def evaluated(self, iteration: int, found: Evaluation, best: Optional[Mapping[str, Any]], seconds: float) -> None:
+        """An evaluation is done; `best` is the record of the best weights so far, this one included."""
+
+    def saved(self, iteration: int) -> None:
+        """A checkpoint is complete."""
+
+    def diverged(self, iteration: int, frames: List[str], losses: Mapping[str, float]) -> None:
+        """The loss or a weight is not finite after the step `iteration`."""
+
+    def history_text(self) -> str:
+        """The history so far, for a checkpoint."""
+        return ""
 
     def close(self) -> None:
-        self._handle.close()
+        """Nothing more will be told."""
 
 
-def read_history(path: Path) -> List[Dict[str, Any]]:
-    """All whole lines; one that a killed process left half-written is dropped."""
-    events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            events.append(json.loads(line))
-        except ValueError:
-            break
-    return events
+class Recorder(SilentRecorder):
+    """Records a run in its folder.
 
+    Args:
+        folder: the run folder, whose lock this process or its watcher holds.
+        schedule, loop: parts of the recipe.
+        log: receives one line at a time for the person who waits.
+        names: what the status tells of the run in every state: its name, its seed, and the like.
+        segment: what the provenance tells of this start of the run: commit, machine, device, command.
+    """
 
-def _line(event: Mapping[str, Any]) -> str:
-    return json.dumps(event, sort_keys=True, allow_nan=False) + "\n"
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        schedule: Schedule,
+        loop: Loop,
+        log: Log,
+        names: Mapping[str, Any],
+        segment: Mapping[str, Any],
+    ) -> None:
+        self.folder, self.schedule, self.loop, self._log = folder, schedule, loop, log
+        self._names, self._segment = dict(names), dict(segment)
+        self._speed = Speedometer(schedule, loop)
+        self._known: Dict[str, Any] = {}
+        self._history: Optional[History] = None
+        self._scalars: Optional[ScalarLog] = None
+        self._segments: List[Dict[str, Any]] = []
+        self._last_line = time.monotonic()
+        self._first_step = True
 
+    def begin(self, iteration: int, history: str, best: Optional[Mapping[str, Any]]) -> None:
+        self._history = History(self.folder.history, history)
+        if self.loop.visualdl:
+            self._scalars = ScalarLog(self.folder.vdl, read_history(self.folder.history))
+        self._segments = segments_until(self.folder.read_segments(), iteration)
+        self._segments.append(
+            {
+                **self._segment,
+                "from_iteration": iteration,
+                "to_iteration": iteration,
+                "started": now(),
+                "finished": now(),
+            }
+        )
+        self._write_segments(iteration)
+        self._known = {"iteration": iteration, "iterations": self.schedule.iterations, "best": best}
+        self.state("running")
 
-class ScalarLog:
-    """VisualDL records of a run; does nothing where they are switched off."""
+    def log(self, line: str) -> None:
+        self._log(line)
+        self._last_line = time.monotonic()
 
-    def __init__(self, folder: Optional[Path]) -> None:
-        self._writer = None
-        if folder is not None:
-            # Takes half a second, and pulls in a web framework: only where it is asked for.
-            from visualdl import LogWriter
+    def state(self, state: str) -> None:
+        self.folder.write_status(state, **self._names, **self._known)
 
-            folder.mkdir(parents=True, exist_ok=True)
-            self._writer = LogWriter(logdir=str(folder))
+    def stepped(self, iteration: int, wait_s: float) -> None:
+        self._speed.step(wait_s)
+        self._known["iteration"] = iteration
+        silent_s = time.monotonic() - self._last_line
+        if self._first_step:
+            self._first_step = False
+            self.log(f"{iteration}/{self.schedule.iterations} | first step after {silent_s:.1f} s")
+        elif silent_s >= _LINE_MOST_S:
+            self.log(f"{iteration}/{self.schedule.iterations} | ETA {clock_text(self._speed.eta_s(iteration))}")
+            self.state("running")
 
-    def event(self, event: Mapping[str, Any]) -> None:
-        """The scalars of one history event."""
-        if self._writer is None:
+    def losses(self, iteration: int, rate: float, means: Mapping[str, float]) -> None:
+        speed = self._speed.take()
+        eta_s = self._speed.eta_s(iteration)
+        event = {"iteration": iteration, "lr": rate, **means, **speed}
+        self._add(event)
+        self._known.update(event, eta_s=round(eta_s))
+        self.state("running")
+        if time.monotonic() - self._last_line < _LINE_LEAST_S and iteration < self.schedule.iterations:
             return
-        group = "evaluate" if "miou" in event else "train"
-        for name, value in event.items():
-            if name != "iteration" and isinstance(value, (int, float)):
-                self._writer.add_scalar(tag=f"{group}/{name}", value=value, step=event["iteration"])
+        best = self._known["best"]
+        self.log(
+            f"{iteration}/{self.schedule.iterations} | loss {means['loss']:.4f} | lr {rate:.6f} | "
+            f"{speed['images_per_s']:.1f} images/s | waiting for data {speed['reader_wait_share']:.0%}"
+            f"{f' | best mIoU {_percent(best[_MIOU])}' if best else ''} | ETA {clock_text(eta_s)}"
+        )
 
-    def picture(self, name: str, image: np.ndarray, iteration: int) -> None:
-        """One RGB picture, (H, W, 3), uint8."""
-        if self._writer is not None:
-            self._writer.add_image(tag=f"prediction/{name}", img=image, step=iteration)
+    def evaluated(self, iteration: int, found: Evaluation, best: Optional[Mapping[str, Any]], seconds: float) -> None:
+        self._speed.paused(seconds)
+        self._add({"iteration": iteration, "miou": found.miou, "class_iou": dict(found.class_iou)})
+        if self._scalars is not None:
+            for name, picture in found.pictures.items():
+                self._scalars.picture(name, picture, iteration)
+        keep_pictures(self.folder, iteration, found.pictures)
+        self._known.update(miou=found.miou, best=best)
+        if best is None:
+            compared = ""
+        elif best["iteration"] == iteration:
+            compared = " (best so far)"
+        else:
+            compared = f" (best {_percent(best[_MIOU])} at {best['iteration']})"
+        self.log(f"{iteration}/{self.schedule.iterations} | validation mIoU {_percent(found.miou)}{compared}")
+
+    def saved(self, iteration: int) -> None:
+        self._speed.restart()
+        self._write_segments(iteration)
+
+    def diverged(self, iteration: int, frames: List[str], losses: Mapping[str, float]) -> None:
+        shown = {name: value if np.isfinite(value) else str(value) for name, value in losses.items()}
+        files.write_json(self.folder.diverged, {"iteration": iteration, "frames": frames, "losses": shown})
+        self.state("diverged")
+
+    def history_text(self) -> str:
+        return self._history.text() if self._history is not None else ""
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self._history is not None:
+            self._history.close()
+        if self._scalars is not None:
+            self._scalars.close()
+
+    def _add(self, event: Mapping[str, Any]) -> None:
+        timed = {**event, "time": round(time.time(), 1)}
+        if self._history is not None:
+            self._history.add(timed)
+        if self._scalars is not None:
+            self._scalars.event(timed)
+
+    def _write_segments(self, iteration: int) -> None:
+        self._segments[-1].update(to_iteration=iteration, finished=now())
+        files.write_json(self.folder.segments, self._segments)
 
 
-def keep_pictures(run_folder: Path, iteration: int, pictures: Mapping[str, np.ndarray]) -> None:
-    """Keep an evaluation's pictures, RGB (H, W, 3) uint8, as PNG files below the run folder."""
-    import cv2
-
-    for name, picture in pictures.items():
-        _, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
-        files.write_bytes(run_folder / "pictures" / f"{iteration:08d}" / f"{name}.png", data.tobytes())
+#: Key of the score in the record of the best weights.
+_MIOU = "miou"
 
 
-def write_visualdl(run_folder: Path, output: Path) -> None:
-    """Write the records of a finished run in one piece.
-
-    The live records beside the checkpoints have a file for each time the run was resumed, with repeats; these come from
-    the history and the kept pictures.
-    """
-    import cv2
-
-    temporary = output.with_name(f".tmp-{os.getpid()}-{output.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    log = ScalarLog(temporary)
-    for event in read_history(run_folder / "history.jsonl"):
-        log.event(event)
-    for path in sorted((run_folder / "pictures").glob("*/*.png")):
-        picture = cv2.imread(str(path))
-        if picture is not None:
-            log.picture(path.stem, picture[..., ::-1], int(path.parent.name))
-    log.close()
-    shutil.rmtree(output, ignore_errors=True)
-    temporary.replace(output)
+def segments_until(segments: List[Dict[str, Any]], iteration: int) -> List[Dict[str, Any]]:
+    """The segments of a run that led to the checkpoint of `iteration`; steps done beyond it were lost."""
+    kept = []
+    for segment in segments:
+        if segment["from_iteration"] < iteration:
+            kept.append({**segment, "to_iteration": min(segment["to_iteration"], iteration)})
+    # A process that was killed between its checkpoint and this file did more than the file says.
+    if kept:
+        kept[-1]["to_iteration"] = iteration
+    return kept
 
 
-class Progress:
-    """Speed over the last interval and the time to go.
+class Speedometer:
+    """Speed over the last interval and the time to go, evaluations included.
 
     Args:
-        iterations: steps of the whole run.
-        images_per_step: the global batch.
+        clock: seconds, monotonic.
     """
 
-    def __init__(self, iterations: int, images_per_step: int) -> None:
-        self.iterations = iterations
-        self.images_per_step = images_per_step
-        self._started = time.perf_counter()
+    def __init__(self, schedule: Schedule, loop: Loop, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.schedule, self.loop, self._clock = schedule, loop, clock
+        self._started = clock()
         self._steps = 0
         self._wait_s = 0.0
         self._s_per_step: Optional[float] = None
+        self._evaluations_s: List[float] = []
 
     def step(self, wait_s: float) -> None:
         """Count one step, of which `wait_s` seconds were spent waiting for data."""
@@ -145,22 +245,40 @@ class Progress:
 
     def take(self) -> Dict[str, float]:
         """{"images_per_s", "reader_wait_share"} since the last call."""
-        elapsed = max(time.perf_counter() - self._started, 1e-9)
+        elapsed = max(self._clock() - self._started, 1e-9)
         speed = {
-            "images_per_s": round(self._steps * self.images_per_step / elapsed, 3),
+            "images_per_s": round(self._steps * self.schedule.global_batch / elapsed, 3),
             "reader_wait_share": round(min(self._wait_s / elapsed, 1.0), 4),
         }
         if self._steps:
-            self._s_per_step = elapsed / self._steps
+            newest = elapsed / self._steps
+            before = newest if self._s_per_step is None else self._s_per_step
+            self._s_per_step = _NEWEST * newest + (1.0 - _NEWEST) * before
         self.restart()
         return speed
 
-    def restart(self) -> None:
-        """Leave out what happened since the last step: an evaluation is not training time."""
-        self._started, self._steps, self._wait_s = time.perf_counter(), 0, 0.0
+    def paused(self, seconds: float) -> None:
+        """An evaluation took this long; it is not training time."""
+        self._evaluations_s.append(seconds)
+        self.restart()
 
-    def eta(self, iteration: int) -> str:
-        """Time to the end at the last interval's speed, as h:mm:ss."""
-        if self._s_per_step is None:
-            return "?"
-        return clock_text((self.iterations - iteration) * self._s_per_step)
+    def restart(self) -> None:
+        """Leave out what happened since the last step."""
+        self._started, self._steps, self._wait_s = self._clock(), 0, 0.0
+
+    def eta_s(self, iteration: int) -> float:
+        """Seconds to the end: steps at their smoothed time, evaluations at the mean of those so far."""
+        elapsed = self._clock() - self._started
+        s_per_step = self._s_per_step
+        if s_per_step is None:
+            s_per_step = elapsed / self._steps if self._steps else 0.0
+        steps = (self.schedule.iterations - iteration) * s_per_step
+        if not self.loop.evaluate or not self._evaluations_s:
+            return steps
+        interval = self.loop.eval_interval
+        left = -(-self.schedule.iterations // interval) - iteration // interval
+        return steps + left * sum(self._evaluations_s) / len(self._evaluations_s)
+
+
+def _percent(fraction: Optional[float]) -> str:
+    return "none, no labeled pixel" if fraction is None else f"{100 * fraction:.2f} %"

@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import datetime
+import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
 
 import numpy as np
 
-from stdc import files, provenance, recipe
+from stdc import files, provenance
+from stdc.data.convert import read_index
 from stdc.data.dataset import EvalDataset, TrainDataset
-from stdc.data.lists import read_list
+from stdc.data.lists import Pair, read_list
 from stdc.data.manifest import read_manifest
 from stdc.data.transforms import check_crop
-from stdc.errors import RunError
-from stdc.evaluation import metrics
+from stdc.errors import InputError, OutOfMemoryError, RunError, StdcError, StoppedError
 from stdc.machine import devices, ranks
-from stdc.training import checkpoints, identity
+from stdc.machine.heartbeat import Heartbeat, Limits, guarded
+from stdc.stages import TrainStage
+from stdc.training import identity
 from stdc.training.loader import remove_semaphores
-from stdc.training.recorder import write_visualdl
+from stdc.training.recorder import Recorder, SilentRecorder
+from stdc.training.run_folder import RunFolder, now
+from stdc.training.visualdl import write_visualdl
 from stdc.weights import array_files
 
 if TYPE_CHECKING:
-    from stdc.training.loop import Evaluate
+    from stdc.nn.segmentor import Segmentor
+    from stdc.training.loop import Evaluate, Trainer
 
 Arrays = Dict[str, np.ndarray]
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Files and folders a training job reads."""
+    """Files and folders a training job reads.
+
+    Attributes:
+        dataset, labels: folder of the images, and of the label rasters.
+        manifest, index: what was checked of the one, and what was made in the other.
+        train_list, val_list: lists of image and label pairs.
+        backbone: weights to start the backbone from; None: random initialization.
+    """
 
     dataset: Path
     labels: Path
     manifest: Path
+    index: Path
     train_list: Path
     val_list: Path
     backbone: Optional[Path]
@@ -55,210 +68,259 @@ class Outputs:
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """Where a job runs: kind and number of devices, CPU threads a process, data workers a device."""
+    """Where a job runs.
+
+    Attributes:
+        device: kind of device.
+        devices: how many of them; one rank per device.
+        threads: CPU threads per process.
+        workers: data worker processes per device.
+        micro_batch: images per forward pass; None: all images that a device has per step.
+    """
 
     device: str
     devices: int
     threads: int
     workers: int
+    micro_batch: Optional[int] = None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Prepared:
+    """What a process of the job knows once its inputs are read and Paddle is imported."""
+
+    train_pairs: List[Pair]
+    val_pairs: List[Pair]
+    micro_batch: int
+    identity: Dict[str, Any]
+    run_hash: str
+    folder: RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainJob:
     """One seed of one recipe.
 
-    Args:
-        config: the stage configuration: sections `model`, `train`, `data`.
+    Attributes:
         runs: folder of run folders.
-        say: receives one line at a time for the person who waits.
-    Raises:
-        InputError: the recipe, the lists or the hardware do not fit together.
+        limits: how long a process may give no sign of life.
+        log: receives one line at a time for the person who waits.
     """
 
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        inputs: Inputs,
-        outputs: Outputs,
-        hardware: Hardware,
-        seed: int,
-        runs: Path,
-        say: Say,
-    ) -> None:
-        self.config, self.inputs, self.outputs = config, inputs, outputs
-        self.hardware, self.seed, self.say = hardware, seed, say
-        self.started = datetime.datetime.now(datetime.timezone.utc)
-        self.recipe = recipe.resolve(config["train"])
-        self.recipe.schedule.per_device_batch(hardware.devices)
-        self.augmentation = self.recipe.augmentation
-        # Before anything slow: a crop that does not fit is found here, not at the first image that is too small.
-        frames = read_manifest(inputs.manifest)["frames"]
-        for height, width in sorted({tuple(frame["size"]) for frame in frames if frame["split"] == "train"}):
-            check_crop(self.augmentation, height, width)
-        separator = config["data"]["separator"]
-        self.train_entries = read_list(inputs.train_list, inputs.dataset, inputs.labels, separator)
-        self.val_entries = read_list(inputs.val_list, inputs.dataset, inputs.labels, separator)
-        devices.prepare(hardware.device, hardware.threads, devices.kernel_flags(self.recipe.kernels))
-        self.identity = self._identity()
-        self.run_hash = identity.run_hash(self.identity)
-        self.folder = runs / self.run_hash[:16]
+    stage: TrainStage
+    inputs: Inputs
+    outputs: Outputs
+    hardware: Hardware
+    seed: int
+    runs: Path
+    limits: Limits
+    log: Log
 
     def run(self, argv: List[str]) -> None:
         """Train and write the outputs; on several devices, in ranks.
 
+        Where the first step does not fit into the memory of the device, the process begins again with half as many
+        images per forward pass, which is another run.
+
         Args:
             argv: program and arguments that start the same job; ranks are started with them.
         Raises:
-            InputError, RunError, StoppedError: see `stdc.training.loop` and `ranks.run_ranks`.
+            InputError: the recipe, the lists or the hardware do not fit together.
+            RunError, StoppedError, OSError: see `stdc.training.loop` and `ranks.run_ranks`.
         """
+        prepared = self._prepare()
         if ranks.in_rank():
             with ranks.reporting_rank():
-                self._train()
+                self._train(prepared, ranks.heartbeat())
             return
-        with checkpoints.locked(self.folder, self.say):
-            self._tidy()
-            self.say(f"run folder {self.folder}")
-            if self.hardware.devices == 1:
-                self._train()
-            else:
-                devices.check_count(self.hardware.device, self.hardware.devices)
-                ranks.run_ranks(argv, self.hardware.device, self.hardware.devices, self.folder / "ranks", self.say)
+        try:
+            self._watch(prepared, argv)
+        except OutOfMemoryError as error:
+            if prepared.micro_batch == 1:
+                raise RunError(f"{error}; one is the least") from None
+            half = prepared.micro_batch // 2
+            self.log(f"{error}; beginning again with {half}: batch norm and hard pixels then see {half} at a time")
+            kept = ranks.without_option(sys.argv, "--micro-batch")
+            sys.stderr.flush()
+            os.execv(sys.executable, [sys.executable, *kept, "--micro-batch", str(half)])
 
-    def evaluate_every(self) -> int:
-        """Iterations between evaluations during training; 0 where they are off."""
-        train = self.config["train"]
-        if not train.get("evaluate"):
-            return 0
-        return int(train.get("eval_interval") or train["save_interval"])
-
-    def _identity(self) -> Dict[str, Any]:
-        inputs = self.inputs
-        return identity.run_identity(
-            self.recipe,
-            self.config["model"],
-            self.seed,
-            self.hardware.devices,
-            self.hardware.threads,
-            self.hardware.device,
-            self.evaluate_every(),
-            {
+    def _prepare(self) -> _Prepared:
+        """Read what is small, refuse what does not fit, and name the run."""
+        stage, inputs, hardware = self.stage, self.inputs, self.hardware
+        device_batch = stage.recipe.schedule.per_device_batch(hardware.devices)
+        micro_batch = hardware.micro_batch or device_batch
+        if not 1 <= micro_batch <= device_batch or device_batch % micro_batch:
+            raise InputError(
+                f"hardware.micro_batch: {micro_batch} images; the {device_batch} images of a device and step must be a "
+                "multiple of it"
+            )
+        # Before anything slow: a crop that does not fit is found here, not at the first image that is too small.
+        frames = read_manifest(inputs.manifest)["frames"]
+        for height, width in sorted({tuple(frame["size"]) for frame in frames if frame["split"] == "train"}):
+            check_crop(stage.recipe.augmentation, height, width)
+        rasters = read_index(inputs.index, inputs.manifest)
+        train_pairs = read_list(inputs.train_list, inputs.dataset, inputs.labels, stage.separator)
+        val_pairs = read_list(inputs.val_list, inputs.dataset, inputs.labels, stage.separator)
+        devices.prepare(hardware.device, hardware.threads, devices.kernel_flags(stage.recipe.kernels))
+        made_of = identity.run_identity(
+            stage,
+            seed=self.seed,
+            world_size=hardware.devices,
+            micro_batch=micro_batch,
+            threads=hardware.threads,
+            device=hardware.device,
+            inputs={
                 "manifest": files.sha256_file(inputs.manifest),
+                "labels": files.sha256_text(files.canonical_json(rasters)),
                 "train_list": files.sha256_file(inputs.train_list),
                 # The validation images choose the best weights.
-                "val_list": files.sha256_file(inputs.val_list) if self.evaluate_every() else None,
+                "val_list": files.sha256_file(inputs.val_list) if stage.loop.evaluate else None,
                 "backbone": files.sha256_file(inputs.backbone) if inputs.backbone else None,
             },
         )
+        run_hash = identity.run_hash(made_of)
+        folder = RunFolder(self.runs / run_hash[:16])
+        return _Prepared(train_pairs, val_pairs, micro_batch, made_of, run_hash, folder)
 
-    def _tidy(self) -> None:
-        """Remove what a killed process left, and say what the folder belongs to. Only while holding its lock."""
-        for folder in (self.folder, self.folder / "checkpoints", self.folder / "best"):
-            checkpoints.remove_temporary(folder)
-        remove_semaphores(identity.semaphore_owner(self.run_hash))
-        with contextlib.suppress(FileNotFoundError):
-            (self.folder / "diverged.json").unlink()
-        files.write_json(self.folder / "identity.json", {"run_hash": self.run_hash, **self.identity})
+    def _watch(self, prepared: _Prepared, argv: List[str]) -> None:
+        """Hold the run folder while this process or its ranks train."""
+        folder, hardware = prepared.folder, self.hardware
+        with folder.locked(self.log):
+            folder.tidy({"run_hash": prepared.run_hash, **prepared.identity})
+            for output in (self.outputs.model, self.outputs.history):
+                files.remove_temporaries(output.parent)
+            remove_semaphores(identity.semaphore_owner(prepared.run_hash))
+            self.log(f"run folder {folder.path}")
+            folder.write_status("starting", **self._names())
+            try:
+                if hardware.devices == 1:
+                    with guarded(folder.heartbeat, self.limits, self.log):
+                        self._train(prepared, Heartbeat(folder.heartbeat))
+                else:
+                    devices.check_count(hardware.device, hardware.devices)
+                    ranks.run_ranks(
+                        argv,
+                        device=hardware.device,
+                        world_size=hardware.devices,
+                        folder=folder.ranks,
+                        limits=self.limits,
+                        log=self.log,
+                    )
+            except StoppedError:
+                raise
+            except BaseException as error:
+                if not folder.diverged.exists():
+                    shown = str(error) if isinstance(error, (StdcError, OSError)) else type(error).__name__
+                    folder.write_status("failed", **self._names(), message=shown)
+                raise
 
-    def _train(self) -> None:
+    def _names(self) -> Dict[str, Any]:
+        """What the status tells of the run in every state. The outputs lie in `<name>/seed<k>/`."""
+        return {"name": self.outputs.model.absolute().parent.parent.name, "seed": self.seed}
+
+    def _train(self, prepared: _Prepared, heartbeat: Heartbeat) -> None:
         """What each rank does."""
+        from stdc.training.loop import Process, Trainer
 
-        from stdc.training.loop import LoopSettings, Trainer
-
-        devices.select(self.hardware.device)
+        hardware, stage = self.hardware, self.stage
+        devices.select(hardware.device)
         rank, world_size = ranks.rank_and_world()
         if world_size > 1:
-            devices.join_ranks(self.hardware.device)
-        train = self.config["train"]
-        trainer = Trainer(
-            folder=self.folder,
-            run_hash=self.run_hash,
-            train_recipe=self.recipe,
-            network=recipe.part_of(recipe.Network, self.config["model"]),
-            seed=self.seed,
-            settings=LoopSettings(
-                save_interval=train["save_interval"],
-                log_interval=train["log_interval"],
-                evaluate_every=self.evaluate_every(),
-                keep_checkpoint_max=train["keep_checkpoint_max"],
-                workers=self.hardware.workers,
-                visualdl=bool(train.get("visualdl")),
-            ),
-            dataset=TrainDataset(self.train_entries, self.augmentation, self.seed),
-            frames=[entry.frame for entry in self.train_entries],
-            evaluate=self._evaluator(rank, world_size) if self.evaluate_every() else None,
-            device_kind=self.hardware.device,
-            say=self.say if rank == 0 else _silent,
-            pretrained=self.inputs.backbone,
-        )
-        trainer.run()
+            ranks.meet("paddle", self.limits.pause_s)
+            devices.join_ranks(hardware.device)
+        recorder = SilentRecorder()
         if rank == 0:
-            model, best = trainer.result()
-            self._write_outputs(model, best)
+            recorder = Recorder(
+                prepared.folder,
+                schedule=stage.recipe.schedule,
+                loop=stage.loop,
+                log=ranks.tell if ranks.in_rank() else self.log,
+                names=self._names(),
+                segment=self._segment(),
+            )
+        trainer = Trainer(
+            Process(
+                folder=prepared.folder,
+                run_hash=prepared.run_hash,
+                seed=self.seed,
+                device=hardware.device,
+                micro_batch=prepared.micro_batch,
+                workers=hardware.workers,
+                limits=self.limits,
+                heartbeat=heartbeat,
+                rank=rank,
+                world_size=world_size,
+            ),
+            stage,
+            TrainDataset(prepared.train_pairs, stage.recipe.augmentation, self.seed),
+            recorder,
+            self._evaluate(prepared) if stage.loop.evaluate else None,
+            self._initialize,
+        )
+        try:
+            trainer.run()
+        finally:
+            recorder.close()
+        if rank == 0:
+            self._write_outputs(prepared, trainer)
+            recorder.state("finished")
 
-    def _evaluator(self, rank: int, world_size: int) -> Evaluate:
+    def _initialize(self, model: Segmentor) -> None:
+        """Put the given weights into a new network."""
+        from stdc.nn.state import load_backbone
+
+        if self.inputs.backbone is not None:
+            load_backbone(model, array_files.read(self.inputs.backbone), str(self.inputs.backbone))
+
+    def _evaluate(self, prepared: _Prepared) -> Evaluate:
         """Evaluation during training: whole validation images at full scale, shared out over ranks."""
-        import paddle
+        from stdc.training.validation import Validation
 
-        from stdc.evaluation.evaluate import evaluate, shard
-        from stdc.evaluation.pictures import prediction_pictures
-        from stdc.evaluation.predict import Protocol
+        augmentation = self.stage.recipe.augmentation
+        dataset = EvalDataset(prepared.val_pairs, augmentation.mean, augmentation.std)
+        return Validation(dataset, self.stage.loop.prediction_images, self.limits)
 
-        dataset = EvalDataset(self.val_entries, self.augmentation.mean, self.augmentation.std)
-        protocol = Protocol("full", (1.0,), False)
-        pictured = int(self.config["train"].get("prediction_images") or 0)
-
-        def miou_and_pictures(model: Any) -> Tuple[float, Dict[str, np.ndarray]]:
-            (counts,) = evaluate(model, dataset, [protocol], shard(len(dataset), rank, world_size))
-            confusion = paddle.to_tensor(counts.confusion)
-            if world_size > 1:
-                paddle.distributed.all_reduce(confusion)
-            miou = metrics.mean_iou(confusion.numpy())
-            pictures = prediction_pictures(model, dataset, pictured) if rank == 0 else {}
-            # None: not one labeled pixel in the validation images.
-            return miou if miou is not None else 0.0, pictures
-
-        return miou_and_pictures
-
-    def _write_outputs(self, model: Arrays, best: Optional[Arrays]) -> None:
+    def _write_outputs(self, prepared: _Prepared, trainer: Trainer) -> None:
         """Each output whole and at its place only when it is complete; the weights last.
 
         The weights get the heads that PaddleSeg builds and never runs, so that it finds every key it knows.
         """
-        # Imports paddle, so not before this process has one.
         from stdc.nn.state import with_unused_heads
 
-        outputs = self.outputs
-        for name, array in model.items():
-            if not np.isfinite(array).all():
-                raise RunError(f"training diverged in its last step: {name} is not finite")
-        files.write_text(outputs.history, (self.folder / "history.jsonl").read_text(encoding="utf-8"))
+        outputs, folder = self.outputs, prepared.folder
+        model, best = trainer.result()
+        files.write_text(outputs.history, folder.history.read_text(encoding="utf-8"))
         if outputs.vdl is not None:
-            write_visualdl(self.folder, outputs.vdl)
-        files.write_json(outputs.provenance, self._provenance())
+            write_visualdl(folder, outputs.vdl)
+        files.write_json(outputs.provenance, self._provenance(prepared))
         if outputs.best is not None and best is not None:
             array_files.write_pdparams(outputs.best, with_unused_heads(best))
         array_files.write_pdparams(outputs.model, with_unused_heads(model))
-        self.say(f"wrote {outputs.model}")
+        (ranks.tell if ranks.in_rank() else self.log)(f"wrote {outputs.model}")
 
-    def _provenance(self) -> Dict[str, Any]:
-        finished = datetime.datetime.now(datetime.timezone.utc)
+    def _segment(self) -> Mapping[str, Any]:
+        """What is told of each start of a run: see `Recorder`."""
         return {
             **provenance.commit(),
             "command": provenance.command(),
-            "config": dict(self.config),
-            "recipe": self.recipe.as_dict(),
-            "seed": self.seed,
-            "manifest_sha256": self.identity["inputs"]["manifest"],
-            "run_hash": self.run_hash,
-            "identity": self.identity,
             "versions": provenance.versions(),
             "machine": provenance.machine(),
             "device": devices.describe(self.hardware.device),
             "hardware": dataclasses.asdict(self.hardware),
-            # Of this process: a resumed run's earlier parts are in its history.
-            "started": self.started.isoformat(timespec="seconds"),
-            "finished": finished.isoformat(timespec="seconds"),
         }
 
-
-def _silent(_: str) -> None:
-    pass
+    def _provenance(self, prepared: _Prepared) -> Dict[str, Any]:
+        """Where the weights come from. An interrupted run has several segments; the newest one speaks for it."""
+        segments = prepared.folder.read_segments()
+        return {
+            **self._segment(),
+            "config": dict(self.stage.document),
+            "recipe": self.stage.recipe.as_dict(),
+            "seed": self.seed,
+            "manifest_sha256": prepared.identity["inputs"]["manifest"],
+            "run_hash": prepared.run_hash,
+            "identity": prepared.identity,
+            "started": segments[0]["started"] if segments else now(),
+            "finished": now(),
+            "segments": segments,
+        }

@@ -87,15 +87,25 @@ def read_safetensors(path: files.PathLike) -> Arrays:
     Raises:
         InputError: missing or damaged.
     """
+    try:
+        return parse_safetensors(_read(path), str(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+
+
+def parse_safetensors(data: bytes, name: str) -> Arrays:
+    """Arrays from the bytes of a safetensors file.
+
+    Raises:
+        InputError: not such bytes; begins with `name`.
+    """
     import safetensors
     from safetensors.numpy import load
 
     try:
-        return dict(load(_read(path)))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        return dict(load(data))
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+        raise InputError(f"{name}: not a readable safetensors file ({error})") from None
 
 
 def write_safetensors(path: files.PathLike, arrays: Arrays) -> None:

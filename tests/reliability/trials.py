@@ -13,7 +13,7 @@ from programs import SCRIPTS, run_program
 from tiny import make_tiny_dataset
 
 #: Differ between equal runs.
-TIMINGS = ("images_per_s", "reader_wait_share")
+TIMINGS = ("images_per_s", "reader_wait_share", "time")
 
 TRAIN: Mapping[str, Any] = {
     "preset": "paddleseg",
@@ -65,7 +65,16 @@ class TrainingTrial:
         """The command line of the run `name`; its outputs and checkpoints lie in a folder of that name."""
         place = self.folder / name
         command = [sys.executable, SCRIPTS / "train.py", "--config", "train.json", "--dataset", self.dataset]
-        command += ["--labels", "labels", "--manifest", "manifest.json", "--train-list", "lists/train.txt"]
+        command += [
+            "--labels",
+            "labels",
+            "--manifest",
+            "manifest.json",
+            "--index",
+            "labels.json",
+            "--train-list",
+            "lists/train.txt",
+        ]
         command += ["--val-list", "lists/val.txt", "--seed", 5, "--runs", runs or place / "runs", "--threads", 1]
         command += ["--workers", workers, "--devices", devices, "--model", place / "model.pdparams"]
         command += ["--best", place / "best.pdparams", "--history", place / "history.jsonl"]

@@ -18,7 +18,7 @@ from stdc.doctor.examination import Settings, examine
 from stdc.doctor.findings import OK, PROBLEM, WARNING, Finding, table
 from stdc.doctor.plan import Plan, make_plan
 from stdc.errors import InputError
-from stdc.machine import ranks
+from stdc.machine import commands
 from stdc.published.reference import load_reference
 
 # Written after the public documents of the two vendors (layout and field names), not recorded on a card.
@@ -314,7 +314,7 @@ def test_all_reduce_is_judged_by_its_sum() -> None:
 def test_question_that_hangs_ends_at_its_limit_with_all_it_started(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     started = time.monotonic()
-    answer = ranks.ask(["sh", "-c", f"echo started; sleep 60 & echo $! > {pid_file}; wait"], limit_s=0.5)
+    answer = commands.ask(["sh", "-c", f"echo started; sleep 60 & echo $! > {pid_file}; wait"], limit_s=0.5)
     assert answer.code is None
     assert answer.output == "started\n"
     assert time.monotonic() - started < 5
@@ -333,7 +333,7 @@ def _is_running(pid: int) -> bool:
 
 
 def test_question_to_a_program_that_is_not_there_is_answered() -> None:
-    answer = ranks.ask(["/no/such/program"], limit_s=1)
+    answer = commands.ask(["/no/such/program"], limit_s=1)
     assert answer.code == 127
     assert "/no/such/program" in answer.output
 

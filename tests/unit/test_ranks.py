@@ -85,3 +85,39 @@ def test_rank_leaves_its_error_for_the_watcher(tmp_path, monkeypatch, error, cod
         raise error
     left = files.read_json(tmp_path / "rank0.json")
     assert (left["exit_code"], left["message"]) == (code, message)
+
+
+def test_meeting_waits_for_every_rank_and_names_the_missing_ones(tmp_path, monkeypatch):
+    (tmp_path / "meet").mkdir()
+    monkeypatch.setenv("STDC_RANK_WATCHER", "1")
+    monkeypatch.setenv("STDC_RANK_FOLDER", str(tmp_path))
+    monkeypatch.setenv("PADDLE_TRAINER_ID", "0")
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "3")
+    (tmp_path / "meet" / "saved-5.1").touch()
+    with pytest.raises(RunError, match=r"rank 0 waited 0 s for rank 2 \(saved-5\)"):
+        ranks.meet("saved-5", 0.05)
+    (tmp_path / "meet" / "saved-5.2").touch()
+    ranks.meet("saved-5", 0.05)
+
+
+def test_exchange_gives_every_ranks_text_by_rank(tmp_path, monkeypatch):
+    (tmp_path / "meet").mkdir()
+    monkeypatch.setenv("STDC_RANK_WATCHER", "1")
+    monkeypatch.setenv("STDC_RANK_FOLDER", str(tmp_path))
+    monkeypatch.setenv("PADDLE_TRAINER_ID", "1")
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    files.write_text(tmp_path / "meet" / "checkpoint.0.text", "15")
+    (tmp_path / "meet" / "checkpoint.0").touch()
+    assert ranks.exchange("checkpoint", "10", 1.0) == ["15", "10"]
+
+
+def test_process_of_its_own_meets_nobody():
+    ranks.meet("anything", 0.0)
+    assert ranks.exchange("anything", "x", 0.0) == ["x"]
+
+
+def test_line_of_a_rank_reaches_the_watcher_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("STDC_RANK_FOLDER", str(tmp_path))
+    ranks.tell("1/2 | loss 3")
+    ranks.tell("2/2 | loss 2")
+    assert (tmp_path / "messages.0").read_text() == "1/2 | loss 3\n2/2 | loss 2\n"

@@ -60,7 +60,8 @@ class Stage:
         )
         return run_program(
             "train", "--config", config, "--dataset", self.folder / "dataset", "--labels", self.folder / "labels",
-            "--manifest", self.folder / "manifest.json", "--train-list", self.folder / "lists" / "train.txt",
+            "--manifest", self.folder / "manifest.json", "--index", self.folder / "labels.json",
+            "--train-list", self.folder / "lists" / "train.txt",
             "--val-list", self.folder / "lists" / "val.txt", "--seed", 0, "--runs", out / "runs", "--threads", 1,
             "--model", out / "model.pdparams", "--best", out / "best.pdparams", "--history", out / "history.jsonl",
             "--provenance", out / "provenance.json", *extra,

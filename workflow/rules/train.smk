@@ -32,11 +32,15 @@ rule train:
         devices=HARDWARE["devices"],
         cpu_threads=HARDWARE["threads"],
         workers=HARDWARE["workers"],
+        step_limit_s=HARDWARE["step_limit_s"],
+        pause_limit_s=HARDWARE["pause_limit_s"],
     params:
         dataset=lambda wildcards: DATASET,
         backbone=lambda wildcards, input: ["--backbone", input.backbone] if input.backbone else [],
         best=lambda wildcards, output: ["--best", output.best] if output.best else [],
         vdl=lambda wildcards, output: ["--vdl", output.vdl] if output.vdl else [],
+        # A parameter, unlike the rest of the hardware: batch norm and mining see so many images at a time.
+        micro_batch=["--micro-batch", HARDWARE["micro_batch"]] if HARDWARE["micro_batch"] else [],
     shell:
         r"""
         exec "$STDC_PYTHON" {input.program:q} \
@@ -44,6 +48,7 @@ rule train:
             --dataset {params.dataset:q} \
             --labels {input.labels:q} \
             --manifest {input.manifest:q} \
+            --index {input.index:q} \
             --train-list {input.train_list:q} \
             --val-list {input.val_list:q} {params.backbone:q} \
             --seed {wildcards.seed} \
@@ -51,7 +56,9 @@ rule train:
             --device {resources.device:q} \
             --devices {resources.devices} \
             --threads {resources.cpu_threads} \
-            --workers {resources.workers} \
+            --workers {resources.workers} {params.micro_batch:q} \
+            --step-limit {resources.step_limit_s} \
+            --pause-limit {resources.pause_limit_s} \
             --model {output.model:q} {params.best:q} \
             --history {output.history:q} \
             --provenance {output.provenance:q} {params.vdl:q} \

@@ -12,8 +12,7 @@ from stdc.machine import ranks
 
 
 def log(line: str) -> None:
-    # Lines that come from a rank have the name already.
-    print(line if line.startswith("evaluate: ") else f"evaluate: {line}", file=sys.stderr, flush=True)
+    print(f"evaluate: {line}", file=sys.stderr, flush=True)
 
 
 def main(options: argparse.Namespace) -> None:

@@ -7,24 +7,25 @@ import sys
 from pathlib import Path
 
 import program
-from stdc.files import read_json
 from stdc.machine import ranks
 
 
 def log(line: str) -> None:
-    # Lines that come from a rank have the name already.
-    print(line if line.startswith("train: ") else f"train: {line}", file=sys.stderr, flush=True)
+    print(f"train: {line}", file=sys.stderr, flush=True)
 
 
 def main(options: argparse.Namespace) -> None:
+    from stdc.machine.heartbeat import Limits
+    from stdc.stages import read_train_stage
     from stdc.training.train_job import Hardware, Inputs, Outputs, TrainJob
 
     job = TrainJob(
-        config=read_json(options.config),
+        stage=read_train_stage(options.config),
         inputs=Inputs(
             dataset=options.dataset,
             labels=options.labels,
             manifest=options.manifest,
+            index=options.index,
             train_list=options.train_list,
             val_list=options.val_list,
             backbone=options.backbone,
@@ -36,10 +37,11 @@ def main(options: argparse.Namespace) -> None:
             provenance=options.provenance,
             vdl=options.vdl,
         ),
-        hardware=Hardware(options.device, options.devices, options.threads, options.workers),
+        hardware=Hardware(options.device, options.devices, options.threads, options.workers, options.micro_batch),
         seed=options.seed,
         runs=options.runs,
-        say=log,
+        limits=Limits(options.step_limit, options.pause_limit),
+        log=log,
     )
     job.run(ranks.without_option(sys.argv, "--log"))
 
@@ -48,8 +50,8 @@ def arguments() -> argparse.ArgumentParser:
     parser = program.parser(
         "train",
         __doc__ or "",
-        "--config train.json --dataset /data/cityscapes --labels labels --manifest manifest.json --train-list "
-        "train.txt --val-list val.txt --model model.pdparams --history history.jsonl --provenance "
+        "--config train.json --dataset /data/cityscapes --labels labels --manifest manifest.json --index labels.json "
+        "--train-list train.txt --val-list val.txt --model model.pdparams --history history.jsonl --provenance "
         "provenance.json",
     )
     for name, kind, text in (
@@ -57,6 +59,7 @@ def arguments() -> argparse.ArgumentParser:
         ("dataset", "FOLDER", "dataset root; only read"),
         ("labels", "FOLDER", "folder of train id rasters"),
         ("manifest", "FILE", "manifest of the dataset"),
+        ("index", "FILE", "index of the rasters (labels.json)"),
         ("train-list", "FILE", "list of training pairs"),
         ("val-list", "FILE", "list of validation pairs"),
     ):
@@ -66,6 +69,19 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where checkpoints live")
     program.add_device_options(parser, several=True)
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="data worker processes per device")
+    parser.add_argument(
+        "--micro-batch", type=int, metavar="N", help="images per forward pass; none: all that a device has per step"
+    )
+    parser.add_argument(
+        "--step-limit", type=float, default=600.0, metavar="SECONDS", help="longest wait for a step before the run ends"
+    )
+    parser.add_argument(
+        "--pause-limit",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="the same for starting, evaluating and saving",
+    )
     parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="final weights, written last")
     parser.add_argument("--best", type=Path, metavar="FILE", help="best weights by validation mIoU")
     parser.add_argument("--history", type=Path, required=True, metavar="FILE", help="one JSON line per event")

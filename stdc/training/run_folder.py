@@ -1,0 +1,129 @@
+"""The folder of a run: its files by name, its lock, what a killed process left, and its status.
+
+The folder belongs to one run hash (`stdc.training.identity`), and to one process at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import os
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Mapping, Optional
+
+from stdc import files
+
+Log = Callable[[str], None]
+
+#: Of a network file system without locks: flock is not there, or not allowed.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+class RunFolder:
+    """Names and upkeep of one run's folder.
+
+    Attributes:
+        checkpoints, best, pictures, vdl, ranks: folders.
+        history, status, identity, diverged, heartbeat, segments: files.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.best = path / "best"
+        self.pictures = path / "pictures"
+        self.vdl = path / "vdl"
+        self.ranks = path / "ranks"
+        self.history = path / "history.jsonl"
+        self.status = path / "status.json"
+        self.identity = path / "identity.json"
+        self.diverged = path / "diverged.json"
+        self.heartbeat = path / "heartbeat"
+        self.segments = path / "segments.json"
+        self.lock = path / "lock"
+
+    @contextlib.contextmanager
+    def locked(self, log: Log, poll_s: float = 1.0, limit_s: float = 24 * 3600.0) -> Iterator[None]:
+        """Hold the folder for this process alone; wait while another one trains in it.
+
+        A kernel lock: it ends with the process, also at ``kill -9``. The descriptor is not inherited by children. Where
+        the file system has no locks, the run goes on with a warning.
+
+        Raises:
+            TimeoutError: still held after `limit_s` seconds.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock.open("a+", encoding="utf-8") as handle:
+            deadline = time.monotonic() + limit_s
+            waiting = False
+            while not _try_lock(handle, self.path, log):
+                if not waiting:
+                    handle.seek(0)
+                    log(f"waiting: {self.path} is in use by {handle.read().strip() or 'another process'}")
+                    waiting = True
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{self.path} was in use for {limit_s:.0f} s")
+                time.sleep(poll_s)
+            handle.seek(0)
+            handle.truncate()
+            handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            handle.flush()
+            yield
+
+    def tidy(self, identity: Mapping[str, Any]) -> None:
+        """Remove what a killed process left, and write what the folder belongs to. Only while holding the lock."""
+        for folder in (self.path, self.checkpoints, self.best, *self.pictures.glob("*")):
+            files.remove_temporaries(folder)
+        with contextlib.suppress(FileNotFoundError):
+            self.diverged.unlink()
+        files.write_json(self.identity, identity)
+
+    def write_status(self, state: str, **values: Any) -> None:
+        """Write `status.json`: the state, who is at work since when, and whatever else is known.
+
+        Args:
+            state: "starting", "running", "evaluating", "saving", "stopped", "finished", "diverged" or "failed".
+        """
+        files.write_json(
+            self.status,
+            {
+                "state": state,
+                "time": now(),
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                **values,
+            },
+        )
+
+    def read_segments(self) -> List[Any]:
+        """The parts that the run was done in, oldest first; see `stdc.training.recorder`."""
+        return list(files.read_json(self.segments)) if self.segments.is_file() else []
+
+
+def now() -> str:
+    """The time in UTC, to the second, as ISO 8601."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def free_bytes(path: Path) -> Optional[int]:
+    """Bytes free where `path` lies; None where that cannot be told."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(path).free
+    return None
+
+
+def _try_lock(handle: Any, folder: Path, log: Log) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        if error.errno not in _NO_LOCKS:
+            raise
+        log(f"{folder}: this file system has no locks ({error.strerror}); do not start the same run a second time")
+    return True

@@ -1,0 +1,121 @@
+"""One optimizer step of one rank: forward, losses, backward, update.
+
+This file and what it calls is the arithmetic of the training; `stdc.training.identity` hashes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import ContextManager, Dict, List, NamedTuple, Tuple
+
+import numpy as np
+import paddle
+
+from stdc.nn.losses import segmentation_loss
+from stdc.nn.sync_batch_norm import convert_sync_batch_norm
+from stdc.recipe import TrainRecipe
+from stdc.seeds import derived_seed
+from stdc.training.optimizer import build_optimizer
+from stdc.training.schedule import learning_rate
+
+
+class Pending(NamedTuple):
+    """What a step computed and nobody has read from the device yet.
+
+    Attributes:
+        iteration: the step, 0 for the first.
+        names: of the loss parts.
+        values: (len(names) + 1,), float32, summed over ranks: the loss parts, then how many ranks want to stop.
+        world_size: number of ranks.
+    """
+
+    iteration: int
+    names: List[str]
+    values: paddle.Tensor
+    world_size: int
+
+    def read(self) -> Tuple[Dict[str, float], bool]:
+        """The loss parts, averaged over ranks, and whether to stop. One transfer, which waits for the step to end."""
+        *means, stops = (self.values.numpy().astype(np.float64) / self.world_size).tolist()
+        return dict(zip(self.names, means)), stops > 0.0
+
+
+class Step:
+    """Trains a network step by step.
+
+    Args:
+        model: the segmentor, on its device; with several ranks its batch norms are made to see the whole batch.
+        recipe: the training recipe.
+        seed: of the run.
+        rank, world_size: this process among those that share the global batch.
+        portable_sync_batch_norm: whether several ranks synchronize batch norms by collectives of ours, where Paddle has
+            no kernel for it.
+        micro_batch: images per forward pass, at most those of a step. Where a step has more, the gradients of its parts
+            are averaged; batch norm and the mining of hard pixels then see one part at a time.
+    """
+
+    def __init__(
+        self,
+        model: paddle.nn.Layer,
+        recipe: TrainRecipe,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        portable_sync_batch_norm: bool = True,
+        micro_batch: int,
+    ) -> None:
+        self.recipe, self.seed, self.rank, self.world_size = recipe, seed, rank, world_size
+        self.micro_batch = micro_batch
+        self.network: paddle.nn.Layer = model
+        if world_size > 1:
+            convert_sync_batch_norm(model, portable=portable_sync_batch_norm)
+            self.network = paddle.DataParallel(model)
+        self.optimizer = build_optimizer(model, recipe.optimizer)
+
+    def __call__(self, images: paddle.Tensor, labels: paddle.Tensor, iteration: int, stop: bool) -> Pending:
+        """Do one step.
+
+        Args:
+            images: (N, 3, H, W), float32, normalized; N images of this rank.
+            labels: (N, H, W), train ids.
+            iteration: the step, 0 for the first.
+            stop: whether this rank wants to stop after the step; all hear of it by `Pending.read`.
+        """
+        # The network draws no random numbers today. Reseeding per step means that dropout could be added without saving
+        # the state of a generator.
+        paddle.seed(derived_seed("step", self.seed, iteration, self.rank))
+        self.optimizer.set_lr(learning_rate(self.recipe.schedule, iteration))
+        parts = _parts(images, labels, self.micro_batch)
+        sums: List[paddle.Tensor] = []
+        names: List[str] = []
+        for number, (some_images, some_labels) in enumerate(parts, start=1):
+            with self._gradients(last=number == len(parts)):
+                loss, terms = segmentation_loss(self.network(some_images), some_labels, self.recipe.losses)
+                (loss / len(parts) if len(parts) > 1 else loss).backward()
+            names = sorted(terms)
+            values = [terms[name].astype("float32").reshape([1]) for name in names]
+            sums = [total + value for total, value in zip(sums, values)] if sums else values
+        self.optimizer.step()
+        self.optimizer.clear_grad()
+        means = [total / len(parts) for total in sums] if len(parts) > 1 else sums
+        # One transfer and one collective per step: the loss parts, and a stop that all ranks obey at the same step.
+        values = paddle.concat([*means, paddle.full([1], float(stop), "float32")])
+        if self.world_size > 1:
+            paddle.distributed.all_reduce(values)
+        return Pending(iteration, names, values, self.world_size)
+
+    def _gradients(self, last: bool) -> ContextManager[None]:
+        """Ranks exchange gradients once per step, with the last part."""
+        if self.world_size == 1 or last:
+            return contextlib.nullcontext()
+        return self.network.no_sync()
+
+
+def _parts(images: paddle.Tensor, labels: paddle.Tensor, micro_batch: int) -> List[Tuple[paddle.Tensor, paddle.Tensor]]:
+    """A batch cut into parts of `micro_batch` images."""
+    count = images.shape[0]
+    if count <= micro_batch:
+        return [(images, labels)]
+    parts = [slice(start, start + micro_batch) for start in range(0, count, micro_batch)]
+    return [(images[part], labels[part]) for part in parts]

@@ -1,0 +1,54 @@
+"""Evaluation during training: the validation images at full scale, shared out over ranks."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+import numpy as np
+import paddle
+
+from stdc.data.dataset import EvalDataset
+from stdc.evaluation import metrics
+from stdc.evaluation.evaluate import evaluate, shard
+from stdc.evaluation.pictures import prediction_pictures
+from stdc.evaluation.predict import Protocol
+from stdc.machine import ranks
+from stdc.machine.heartbeat import Limits
+from stdc.training.recorder import Evaluation
+
+_PROTOCOL = Protocol("full", (1.0,), False)
+
+
+class Validation:
+    """Evaluates a network in its present state; every rank calls it at the same step.
+
+    Args:
+        dataset: the validation images.
+        pictures: of how many frames rank 0 makes pictures.
+        limits: how long ranks wait for each other.
+    """
+
+    def __init__(self, dataset: EvalDataset, pictures: int, limits: Limits) -> None:
+        self.dataset, self.pictures, self.limits = dataset, pictures, limits
+
+    def __call__(self, model: paddle.nn.Layer, iteration: int) -> Evaluation:
+        """The scores of all images, on every rank; pictures on rank 0 only.
+
+        Args:
+            model: the segmentor; it is in training mode again afterwards.
+            iteration: optimizer steps done.
+        """
+        rank, world_size = ranks.rank_and_world()
+        (counts,) = evaluate(model, self.dataset, [_PROTOCOL], shard(len(self.dataset), rank, world_size))
+        confusion = paddle.to_tensor(counts.confusion)
+        if world_size > 1:
+            # Shards take unequal time, and a collective of gloo waits half a minute only.
+            ranks.meet(f"evaluated-{iteration}", self.limits.pause_s)
+            paddle.distributed.all_reduce(confusion)
+        figures = metrics.figures(confusion.numpy())
+        shown: Dict[str, np.ndarray] = {}
+        if rank == 0 and self.pictures:
+            model.eval()
+            shown = prediction_pictures(model, self.dataset, self.pictures)
+            model.train()
+        return Evaluation(figures["miou"], figures["class_iou"], shown)

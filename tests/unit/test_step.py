@@ -1,0 +1,110 @@
+"""One optimizer step: parts of a batch, transfers from the device, and what is read one step late."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, List, Tuple
+
+import numpy as np
+import pytest
+
+paddle = pytest.importorskip("paddle")
+
+from stdc.nn.losses import segmentation_loss  # noqa: E402
+from stdc.nn.segmentor import Segmentor, build_segmentor  # noqa: E402
+from stdc.recipe import TrainRecipe, resolve  # noqa: E402
+from stdc.training.step import Step  # noqa: E402
+
+TRAIN = {"preset": "paddleseg", "iterations": 10, "global_batch": 4, "crop_height": 64, "crop_width": 64}
+
+
+def recipe(**changes: Any) -> TrainRecipe:
+    return resolve({**TRAIN, "ohem_min_kept": 500, **changes})
+
+
+@pytest.fixture()
+def batch() -> Tuple[Any, Any]:
+    random = np.random.RandomState(0)
+    images = random.uniform(-1, 1, (4, 3, 64, 64)).astype(np.float32)
+    labels = random.randint(0, 19, (4, 64, 64)).astype(np.uint8)
+    labels[:, :8] = 255
+    return paddle.to_tensor(images), paddle.to_tensor(labels).astype("int64")
+
+
+def network() -> Segmentor:
+    paddle.seed(3)
+    return build_segmentor("stdc1")
+
+
+def gradients(model: Segmentor) -> Dict[str, np.ndarray]:
+    return {name: parameter.grad.numpy() for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def test_parts_of_a_batch_give_the_mean_of_ranks_with_local_batch_norm_bit_for_bit(batch: Tuple[Any, Any]) -> None:
+    images, labels = batch
+    alone: List[Dict[str, np.ndarray]] = []
+    for part in (slice(0, 2), slice(2, 4)):
+        # A rank of its own: the same weights, its own batch norm, its own mining.
+        model = network()
+        model.train()
+        segmentation_loss(model(images[part]), labels[part], recipe().losses)[0].backward()
+        alone.append(gradients(model))
+    model = network()
+    step = Step(model, recipe(), seed=0, micro_batch=2)
+    step.optimizer.clear_grad = lambda: None
+    model.train()
+    step(images, labels, 0, False)
+    found = gradients(model)
+    assert set(found) == set(alone[0]) and len(found) > 100
+    for name, gradient in found.items():
+        # Two is a power of two, so that halving before or after the sum rounds alike.
+        assert np.array_equal(gradient, (alone[0][name] + alone[1][name]) / 2), name
+
+
+def test_whole_batch_in_one_part_is_the_plain_step(batch: Tuple[Any, Any]) -> None:
+    values = []
+    for micro_batch in (4, 4096):
+        model = network()
+        model.train()
+        step = Step(model, recipe(), seed=0, micro_batch=micro_batch)
+        pending = step(*batch, 0, False)
+        values.append((pending.read(), [value.numpy().tobytes() for value in model.parameters()]))
+    assert values[0] == values[1]
+
+
+@pytest.fixture()
+def transfers(monkeypatch: pytest.MonkeyPatch) -> Iterator[List[str]]:
+    """Names of the calls that bring a tensor from the device to the host."""
+    counted: List[str] = []
+    for name in ("numpy", "item", "tolist", "__array__", "__int__", "__float__", "__bool__", "__index__"):
+        original = getattr(paddle.Tensor, name, None)
+        if original is None:
+            continue
+
+        def counting(self: Any, *arguments: Any, _name: str = name, _original: Any = original, **options: Any) -> Any:
+            before = len(counted)
+            counted.append(_name)
+            result = _original(self, *arguments, **options)
+            # One call may be made of another; it is one transfer.
+            del counted[before + 1 :]
+            return result
+
+        monkeypatch.setattr(paddle.Tensor, name, counting)
+    yield counted
+
+
+@pytest.mark.parametrize("preset", ["paddleseg", "authors"])
+@pytest.mark.parametrize("min_kept", [1, 16000], ids=["many hard pixels", "few hard pixels"])
+def test_a_step_reads_from_the_device_once_for_its_mining_and_leaves_its_losses_there(
+    batch: Tuple[Any, Any], transfers: List[str], preset: str, min_kept: int
+) -> None:
+    model = network()
+    model.train()
+    changes = {"preset": preset, "ohem_min_kept": min_kept, "warmup_iterations": 0, "warmup_start_lr": 0.0}
+    step = Step(model, recipe(**changes), seed=0, micro_batch=4)
+    transfers.clear()
+    pending = step(*batch, 0, True)
+    # The counts of hard pixels of the three heads, which decide what is computed next.
+    assert transfers == ["numpy"]
+    losses, stopping = pending.read()
+    assert transfers == ["numpy", "numpy"]
+    assert stopping and {"loss", "ohem", "detail_bce", "edge_share"} <= set(losses)
