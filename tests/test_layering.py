@@ -23,6 +23,8 @@ HEAVY = {"paddle", "visualdl", "torch", "jinja2"}
 
 #: Where processes are started: ranks, the questions to a device's tools, and pools of workers.
 STARTS_PROCESSES = {
+    "stdc/machine/commands.py",
+    "stdc/machine/lifetime.py",
     "stdc/machine/ranks.py",
     "stdc/machine/pool.py",
     "stdc/training/loader.py",

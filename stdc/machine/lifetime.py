@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import List, NoReturn, Optional
 
 #: From linux/prctl.h.
 _PR_SET_PDEATHSIG = 1
@@ -46,3 +46,10 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return True
     return state not in ("Z", "X")
+
+
+def begin_again(argv: List[str]) -> NoReturn:
+    """Replace this process by a new one of the same number: `python argv…`. Open files and locks of this one end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *argv])

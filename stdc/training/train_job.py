@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
 
@@ -19,6 +17,7 @@ from stdc.data.transforms import check_crop
 from stdc.errors import InputError, OutOfMemoryError, RunError, StdcError, StoppedError
 from stdc.machine import devices, ranks
 from stdc.machine.heartbeat import Heartbeat, Limits, guarded
+from stdc.machine.lifetime import begin_again
 from stdc.stages import TrainStage
 from stdc.training import identity
 from stdc.training.loader import remove_semaphores
@@ -140,9 +139,7 @@ class TrainJob:
                 raise RunError(f"{error}; one is the least") from None
             half = prepared.micro_batch // 2
             self.log(f"{error}; beginning again with {half}: batch norm and hard pixels then see {half} at a time")
-            kept = ranks.without_option(sys.argv, "--micro-batch")
-            sys.stderr.flush()
-            os.execv(sys.executable, [sys.executable, *kept, "--micro-batch", str(half)])
+            begin_again([*ranks.without_option(argv, "--micro-batch"), "--micro-batch", str(half)])
 
     def _prepare(self) -> _Prepared:
         """Read what is small, refuse what does not fit, and name the run."""
@@ -199,7 +196,8 @@ class TrainJob:
                 else:
                     devices.check_count(hardware.device, hardware.devices)
                     ranks.run_ranks(
-                        argv,
+                        # Ranks do not all write one log.
+                        ranks.without_option(argv, "--log"),
                         device=hardware.device,
                         world_size=hardware.devices,
                         folder=folder.ranks,

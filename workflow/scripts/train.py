@@ -43,7 +43,7 @@ def main(options: argparse.Namespace) -> None:
         limits=Limits(options.step_limit, options.pause_limit),
         log=log,
     )
-    job.run(ranks.without_option(sys.argv, "--log"))
+    job.run(sys.argv)
 
 
 def arguments() -> argparse.ArgumentParser:
