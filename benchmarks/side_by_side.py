@@ -56,7 +56,7 @@ def loading(folder: Path, rounds: int) -> Dict[str, float]:
 
     from stdc import recipe
     from stdc.data.dataset import TrainDataset
-    from stdc.data.entries import Entry
+    from stdc.data.entry import Entry
     from stdc.data.synthetic.writer import Frame, write_frame
 
     section = {"seed": 0, "height": FULL[0], "width": FULL[1], "train": 2, "val": 2, "test": 0}

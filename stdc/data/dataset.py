@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from stdc.data import transforms
-from stdc.data.entries import Entry
+from stdc.data.entry import Entry
 from stdc.data.labels import IGNORE, NUM_CLASSES
 from stdc.data.layout import shown
 from stdc.data.verified import read_verified

@@ -7,32 +7,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 from stdc.data.convert import index_key, raster_path, read_index
+from stdc.data.entry import Entry
 from stdc.data.layout import shown
 from stdc.data.lists import read_lines
 from stdc.data.manifest import read_manifest
 from stdc.errors import InputErrors
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One frame and its files.
-
-    Attributes:
-        frame: name, `aachen_000000_000019`.
-        image: path of the 8-bit color PNG.
-        label: path of the 8-bit PNG of train ids; None where there is no ground truth.
-        instances: path of the 16-bit PNG of instance ids; None where there is none.
-        image_sha256, label_sha256, instances_sha256: hex digests that the files must have when they are read; None only
-            for files that were not checked, such as those of a benchmark.
-    """
-
-    frame: str
-    image: Path
-    label: Optional[Path] = None
-    image_sha256: Optional[str] = None
-    label_sha256: Optional[str] = None
-    instances: Optional[Path] = None
-    instances_sha256: Optional[str] = None
 
 
 @dataclasses.dataclass(frozen=True)

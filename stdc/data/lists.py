@@ -181,7 +181,7 @@ def _form_problem(fields: Sequence[str], line: str, separator: str) -> str:
 
 def read_list(path: PathLike, image_root: PathLike, label_root: PathLike, separator: str) -> List[Any]:
     """Entries of a list without digests; goes as soon as the training job reads `stdc.data.entries.read_entries`."""
-    from stdc.data.entries import Entry
+    from stdc.data.entry import Entry
 
     entries = []
     for line in read_lines(path, separator):

@@ -106,7 +106,7 @@ def _evaluate_two(model: Any, plan: Plan) -> Dict[str, Any]:
     import paddle
 
     from stdc.data.dataset import EvalDataset
-    from stdc.data.entries import Entry
+    from stdc.data.entry import Entry
     from stdc.evaluation.evaluate import evaluate
     from stdc.evaluation.predict import Protocol
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
 import numpy as np
 
 from stdc import files, provenance
-from stdc.data.convert import read_index
 from stdc.data.dataset import EvalDataset, TrainDataset
-from stdc.data.lists import Pair, read_list
-from stdc.data.manifest import read_manifest
+from stdc.data.entries import read_entries, read_prepared
+from stdc.data.entry import Entry
 from stdc.data.transforms import check_crop
 from stdc.errors import InputError, OutOfMemoryError, RunError, StdcError, StoppedError
 from stdc.machine import devices, ranks
@@ -88,8 +87,8 @@ class Hardware:
 class _Prepared:
     """What a process of the job knows once its inputs are read and Paddle is imported."""
 
-    train_pairs: List[Pair]
-    val_pairs: List[Pair]
+    train_entries: List[Entry]
+    val_entries: List[Entry]
     micro_batch: int
     identity: Dict[str, Any]
     run_hash: str
@@ -152,12 +151,12 @@ class TrainJob:
                 "multiple of it"
             )
         # Before anything slow: a crop that does not fit is found here, not at the first image that is too small.
-        frames = read_manifest(inputs.manifest)["frames"]
+        dataset = read_prepared(inputs.dataset, inputs.labels, inputs.manifest, inputs.index)
+        frames = dataset.manifest["frames"]
         for height, width in sorted({tuple(frame["size"]) for frame in frames if frame["split"] == "train"}):
             check_crop(stage.recipe.augmentation, height, width)
-        rasters = read_index(inputs.index, inputs.manifest)
-        train_pairs = read_list(inputs.train_list, inputs.dataset, inputs.labels, stage.separator)
-        val_pairs = read_list(inputs.val_list, inputs.dataset, inputs.labels, stage.separator)
+        train_entries = read_entries(inputs.train_list, "train", dataset, stage.separator)
+        val_entries = read_entries(inputs.val_list, "val", dataset, stage.separator)
         devices.prepare(hardware.device, hardware.threads, devices.kernel_flags(stage.recipe.kernels))
         made_of = identity.run_identity(
             stage,
@@ -168,7 +167,7 @@ class TrainJob:
             device=hardware.device,
             inputs={
                 "manifest": files.sha256_file(inputs.manifest),
-                "labels": files.sha256_text(files.canonical_json(rasters)),
+                "labels": files.sha256_text(files.canonical_json(dict(dataset.index))),
                 "train_list": files.sha256_file(inputs.train_list),
                 # The validation images choose the best weights.
                 "val_list": files.sha256_file(inputs.val_list) if stage.loop.evaluate else None,
@@ -177,7 +176,7 @@ class TrainJob:
         )
         run_hash = identity.run_hash(made_of)
         folder = RunFolder(self.runs / run_hash[:16])
-        return _Prepared(train_pairs, val_pairs, micro_batch, made_of, run_hash, folder)
+        return _Prepared(train_entries, val_entries, micro_batch, made_of, run_hash, folder)
 
     def _watch(self, prepared: _Prepared, argv: List[str]) -> None:
         """Hold the run folder while this process or its ranks train."""
@@ -250,7 +249,7 @@ class TrainJob:
                 world_size=world_size,
             ),
             stage,
-            TrainDataset(prepared.train_pairs, stage.recipe.augmentation, self.seed),
+            TrainDataset(prepared.train_entries, stage.recipe.augmentation, self.seed),
             recorder,
             self._evaluate(prepared) if stage.loop.evaluate else None,
             self._initialize,
@@ -275,7 +274,7 @@ class TrainJob:
         from stdc.training.validation import Validation
 
         augmentation = self.stage.recipe.augmentation
-        dataset = EvalDataset(prepared.val_pairs, augmentation.mean, augmentation.std)
+        dataset = EvalDataset(prepared.val_entries, augmentation.mean, augmentation.std)
         return Validation(dataset, self.stage.loop.prediction_images, self.limits)
 
     def _write_outputs(self, prepared: _Prepared, trainer: Trainer) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from stdc.data.dataset import EvalDataset, TrainDataset, read_image, read_instances, read_label
-from stdc.data.entries import Entry
+from stdc.data.entry import Entry
 from stdc.data.frame_checks import decode_gray
 from stdc.errors import InputError
 from stdc.recipe import resolve

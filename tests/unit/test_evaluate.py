@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from stdc.data.dataset import EvalDataset
-from stdc.data.entries import Entry
+from stdc.data.entry import Entry
 from stdc.errors import InputError
 from stdc.evaluation import evaluate, metrics, predict
 from stdc.evaluation.predict import Protocol
