@@ -10,21 +10,34 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import re
+import struct
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Dict, Tuple
+from typing import Any, ClassVar, Dict, Tuple
 
 import numpy as np
 
 from stdc import files
 from stdc.arrays import Arrays
 from stdc.errors import InputError
-from stdc.weights.pickles import Buildable, DataUnpickler, Maker, RefusedError, make_dict
+from stdc.weights.pickles import Budget, Buildable, DataUnpickler, Maker, RefusedError, brief, make_dict, make_tuple
 
 #: Entry of a state dict where Paddle keeps a table of parameter names. It holds no arrays.
 _NAME_TABLE = "StructuredToParameterName@@"
 
-#: The largest file read (this network's have at most 60 MB): its content and its arrays are in memory together.
-MAX_BYTES = 2 << 30
+#: What `paddle.optimizer` keeps in a `.pdopt` file beside momenta named after the parameters.
+_OPTIMIZER_KEYS = {"LR_Scheduler", "master_weights"}
+_OPTIMIZER_ENTRY = re.compile(r"_(velocity|moment[12])_\d+$")
+
+#: Running variances, under Paddle's name and torch's.
+_VARIANCES = ("._variance", ".running_var")
+
+#: The largest `.pdparams` or safetensors file read (this network's have at most 52 MB): it is held in memory.
+MAX_BYTES = 192 << 20
+
+#: The longest table of contents of a safetensors file; this network's takes 80 kB, and Python keeps it in twenty times
+#: as much.
+_LONGEST_HEADER = 4 << 20
 
 
 def read_pdparams(path: files.PathLike) -> Arrays:
@@ -50,7 +63,7 @@ def _read(path: files.PathLike) -> bytes:
 def parse_pdparams(data: bytes, name: str) -> Arrays:
     """`read_pdparams` from memory; `name` is for messages."""
     try:
-        value = _ArrayUnpickler(io.BytesIO(data)).load()
+        value = _ArrayUnpickler(io.BytesIO(data), Budget()).load()
     except RefusedError as refused:
         raise InputError(f"{name}: refused: {refused}; a weights file holds arrays and nothing else") from None
     # A damaged pickle can raise nearly anything; none of it says more than this.
@@ -58,6 +71,12 @@ def parse_pdparams(data: bytes, name: str) -> Arrays:
         raise InputError(f"{name}: not a readable weights file ({type(error).__name__}: {error})") from None
     if not isinstance(value, dict):
         raise InputError(f"{name}: a table of parameters is expected, found {type(value).__name__}")
+    optimizer = [str(key) for key in value if str(key) in _OPTIMIZER_KEYS or _OPTIMIZER_ENTRY.search(str(key))]
+    if optimizer:
+        raise InputError(
+            f"{name}: the state of an optimizer (it holds {brief(optimizer[0])}), not weights; "
+            "the weights are in the .pdparams file beside it"
+        )
     arrays: Arrays = {}
     for key, item in value.items():
         if key == _NAME_TABLE:
@@ -70,6 +89,21 @@ def parse_pdparams(data: bytes, name: str) -> Arrays:
         arrays[key] = item.array
     if not arrays:
         raise InputError(f"{name}: holds no parameters")
+    return arrays
+
+
+def check_numbers(arrays: Arrays, name: str) -> Arrays:
+    """The same arrays, if they can be a network's: all numbers finite, no variance below zero.
+
+    Raises:
+        InputError: damaged; names `name` and the first such array.
+    """
+    for key, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+            raise InputError(f"{name}: damaged: {bad} of {array.size} numbers in {brief(key)} are not finite")
+        if key.endswith(_VARIANCES) and array.size and array.min() < 0:
+            raise InputError(f"{name}: damaged: {brief(key)} holds a negative variance ({array.min():g})")
     return arrays
 
 
@@ -103,8 +137,13 @@ def parse_safetensors(data: bytes, name: str) -> Arrays:
     from safetensors.numpy import load
 
     try:
+        # The first eight bytes say how long the header is.
+        if len(data) >= 8 and struct.unpack("<Q", data[:8])[0] > _LONGEST_HEADER:
+            raise InputError(f"{name}: not a readable safetensors file (a header beyond {_LONGEST_HEADER >> 20} MB)")
         return dict(load(data))
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        if "BF16" in str(error):
+            raise InputError(f"{name}: holds bfloat16 numbers, which NumPy does not know; save it as float32") from None
         raise InputError(f"{name}: not a readable safetensors file ({error})") from None
 
 
@@ -131,8 +170,10 @@ def read(path: files.PathLike) -> Arrays:
 
 def is_shape(value: Any) -> bool:
     """Whether a value from a file is a tuple of sizes, as many as NumPy surely allows."""
-    whole = isinstance(value, tuple) and all(type(size) is int and 0 <= size < 1 << 62 for size in value)
-    return whole and len(value) <= _MOST_AXES
+    # The length first: looking at each of a million sizes, a million times, would never end.
+    if not isinstance(value, tuple) or len(value) > _MOST_AXES:
+        return False
+    return all(type(size) is int and 0 <= size < 1 << 62 for size in value)
 
 
 _MOST_AXES = 8
@@ -145,7 +186,7 @@ class _StoredArray(Buildable):
         budget: of the file this array comes from.
     """
 
-    def __init__(self, budget: _Budget) -> None:
+    def __init__(self, budget: Budget) -> None:
         self.array: Any = None
         self._budget = budget
 
@@ -157,27 +198,15 @@ class _StoredArray(Buildable):
             data = data.encode("latin1")
         if not is_shape(shape) or math.prod(shape) * stored.dtype.itemsize != len(data):
             raise RefusedError(f"an array whose shape does not fit its {len(data)} bytes")
-        self._budget.spend(len(data))
+        self._budget.spend_bytes(len(data))
         array = np.frombuffer(data, stored.dtype).reshape(shape, order="F" if fortran else "C")
         self.array = np.array(array, stored.dtype.newbyteorder("="), order="C")
-
-
-class _Budget:
-    """Bytes that the arrays of one file may take: a file can name the same numbers any number of times."""
-
-    def __init__(self) -> None:
-        self.left = MAX_BYTES
-
-    def spend(self, count: int) -> None:
-        self.left -= count
-        if self.left < 0:
-            raise RefusedError(f"more than {MAX_BYTES} bytes of numbers")
 
 
 class _StoredDtype(Buildable):
     """What a pickled NumPy dtype becomes here: numbers only."""
 
-    def __init__(self, code: Any, *_: Any) -> None:
+    def __init__(self, _budget: Budget, code: Any, *_: Any) -> None:
         if not isinstance(code, str) or len(code) > _LONGEST_DTYPE:
             raise RefusedError("a dtype that is no number's")
         try:
@@ -200,11 +229,19 @@ _LONGEST_DTYPE = 8
 _ARRAY_TYPE = object()
 
 
-def _encode(text: str, encoding: str) -> bytes:
+def _encode(budget: Budget, text: Any, encoding: Any) -> bytes:
     """`_codecs.encode`, which protocol 2 uses for bytes."""
-    if encoding != "latin1":
+    if encoding != "latin1" or not isinstance(text, str):
         raise RefusedError("an encoding other than latin1")
+    budget.spend_bytes(len(text))
     return text.encode("latin1")
+
+
+def _reconstruct(budget: Budget, subtype: Any, shape: Any, _: Any) -> _StoredArray:
+    """`numpy.core.multiarray._reconstruct`, which makes an empty array; its state fills it."""
+    if subtype is not _ARRAY_TYPE or shape != (0,):
+        raise RefusedError("an array made in an unusual way")
+    return _StoredArray(budget)
 
 
 class _ArrayUnpickler(DataUnpickler):
@@ -213,25 +250,16 @@ class _ArrayUnpickler(DataUnpickler):
     _KNOWN: ClassVar[Dict[Tuple[str, str], Any]] = {
         ("numpy", "ndarray"): _ARRAY_TYPE,
         ("numpy", "dtype"): Maker(_StoredDtype),
+        ("numpy.core.multiarray", "_reconstruct"): Maker(_reconstruct),
+        ("numpy._core.multiarray", "_reconstruct"): Maker(_reconstruct),
         ("collections", "OrderedDict"): Maker(make_dict),
-        ("builtins", "tuple"): Maker(tuple),
+        ("builtins", "tuple"): Maker(make_tuple),
         ("_codecs", "encode"): Maker(_encode),
     }
 
-    def __init__(self, handle: BinaryIO) -> None:
-        super().__init__(handle)
-        self._budget = _Budget()
-
     def find_class(self, module: str, name: str) -> Any:
-        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return Maker(self._reconstruct)
         known = self._KNOWN.get((module, name))
         return super().find_class(module, name) if known is None else known
-
-    def _reconstruct(self, subtype: Any, shape: Any, _: Any) -> _StoredArray:
-        if subtype is not _ARRAY_TYPE or shape != (0,):
-            raise RefusedError("an array made in an unusual way")
-        return _StoredArray(self._budget)
 
 
 #: The pure Python pickler, whose naming of globals can be changed.

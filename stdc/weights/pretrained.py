@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gzip
 import http.client
-import io
-import tarfile
 import time
 import urllib.parse
 import urllib.request
@@ -17,7 +14,8 @@ from typing import Callable, Iterator, Optional
 from stdc import files
 from stdc.arrays import Arrays
 from stdc.errors import InputError
-from stdc.weights import array_files, torch_files, torch_names
+from stdc.weights import array_files
+from stdc.weights.reading import read_weights
 
 #: Largest download, and largest unpacked archive; this network's weights have at most 60 MB.
 _MAX_BYTES = 512 << 20
@@ -25,9 +23,6 @@ _TIMEOUT_S = 60.0
 #: Deadline for the whole download. The socket timeout alone restarts with every byte that arrives.
 _LIMIT_S = 3600.0
 _CHUNK_BYTES = 1 << 20
-_GZIP_MAGIC = b"\x1f\x8b"
-_TAR_MAGIC = b"ustar"
-_TAR_MAGIC_AT = 257
 
 
 def fetch_backbone(source: str, sha256: Optional[str], backbone: str, output: Path, log: Callable[[str], None]) -> None:
@@ -55,24 +50,9 @@ def fetch_backbone(source: str, sha256: Optional[str], backbone: str, output: Pa
         found = files.sha256_file(path)
         if sha256 is not None and found != sha256.lower():
             raise InputError(f"{_shown(source)}: SHA-256 is {found}, model.pretrained.sha256 says {sha256}")
-        arrays = read_any(path)
+        arrays = read_weights(path)
     array_files.write_safetensors(output, _checked(arrays, backbone, _shown(source)))
     log(f"{len(arrays)} arrays from {_shown(source)} (SHA-256 {found})")
-
-
-def read_any(path: Path) -> Arrays:
-    """Weights in any of the formats that the backbones are published in, under PaddleSeg's names.
-
-    Raises:
-        InputError: damaged, or no weights.
-    """
-    if torch_files.is_torch_file(path):
-        return torch_names.convert(torch_files.read_torch(path))
-    if _is_tar(path):
-        return array_files.parse_pdparams(_tar_member(path), str(path))
-    if path.suffix == ".safetensors":
-        return array_files.read_safetensors(path)
-    return array_files.read_pdparams(path)
 
 
 def _checked(arrays: Arrays, backbone: str, source: str) -> Arrays:
@@ -83,44 +63,6 @@ def _checked(arrays: Arrays, backbone: str, source: str) -> Arrays:
     model = build_segmentor(backbone)
     load_backbone(model, arrays, source)
     return state_arrays(model.cp.backbone)
-
-
-def _is_tar(path: Path) -> bool:
-    # Not tarfile.is_tarfile: it unpacks the first member's notes, of any length, to find out.
-    with path.open("rb") as handle:
-        start = handle.read(_TAR_MAGIC_AT + len(_TAR_MAGIC))
-    return start.startswith(_GZIP_MAGIC) or start.endswith(_TAR_MAGIC)
-
-
-def _tar_member(path: Path) -> bytes:
-    """The one `.pdparams` of an archive, read in memory: nothing is unpacked, so no name can escape."""
-    try:
-        with path.open("rb") as handle:
-            packed = handle.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-        # Unpacked here and not by tarfile, which follows the sizes that the archive claims.
-        with gzip.open(path) if packed else path.open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-        if len(data) > _MAX_BYTES:
-            raise InputError(f"{path}: unpacks to more than {_MAX_BYTES} bytes, not a backbone")
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            found = []
-            for member in archive:
-                if member.size < 0:
-                    # tarfile would go back and read the same members for ever.
-                    raise InputError(f"{path}: a member of negative size")
-                if member.isreg() and member.name.endswith(".pdparams"):
-                    found.append(member)
-            if len(found) != 1:
-                raise InputError(f"{path}: one .pdparams file is expected in it, found {len(found)}")
-            if found[0].size > len(data):
-                raise InputError(f"{path}: the .pdparams file in it is cut off")
-            content = archive.extractfile(found[0])
-            return content.read() if content is not None else b""
-    except InputError:
-        raise
-    # A damaged archive can raise nearly anything; none of it says more than this.
-    except Exception as error:
-        raise InputError(f"{path}: not a readable archive ({error})") from None
 
 
 @contextlib.contextmanager

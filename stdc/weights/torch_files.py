@@ -1,7 +1,15 @@
-"""The authors' torch checkpoints, read without torch and without executing pickled code.
+"""Torch checkpoints, read without torch and without executing pickled code.
 
 Both containers of `torch.save` are known: the zip file of torch 1.6 and later, and the row of pickles of older
-versions, which torch 1.1 of the authors' time wrote. What an attacker may try is told in `stdc.weights.pickles`.
+versions, which torch 1.1 of the authors' time wrote. The attacks on the pickles are told in `stdc.weights.pickles`.
+Those on the containers:
+
+- *A table of contents of gigabytes.* The zip's is read in one piece, so its length is bounded first.
+- *Entries that unpack without end.* torch packs no numbers, so a packed storage is refused before it is read; the
+  pickle is bounded.
+- *Many entries over the same bytes, many tensors over one storage, strides of zero.* All storages together may have no
+  more bytes than the file, a tensor no more elements than its storage, and all tensors together what the `Budget` says.
+- *Counts that lie.* Each is compared with what is there before memory is reserved.
 """
 
 from __future__ import annotations
@@ -11,27 +19,32 @@ import math
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, ClassVar, Dict, NamedTuple, Tuple
+from typing import Any, BinaryIO, Callable, ClassVar, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
 from stdc import files
 from stdc.arrays import Arrays
 from stdc.errors import InputError
-from stdc.weights.array_files import MAX_BYTES, is_shape
-from stdc.weights.pickles import Buildable, DataUnpickler, Maker, RefusedError, brief, make_dict
+from stdc.weights.array_files import is_shape
+from stdc.weights.pickles import Budget, Buildable, DataUnpickler, Maker, RefusedError, brief, make_dict
 
 #: `torch.serialization.MAGIC_NUMBER`: what the old container starts with.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 
-#: More pickled structure than any list of tensors needs.
-_STRUCTURE_LIMIT_BYTES = 64 << 20
+#: A state dict's pickle without its numbers has 100 kB; notes beside it (a configuration, say) some more.
+_LONGEST_STRUCTURE = 16 << 20
+#: A zip's table of contents: 80 bytes for each of a thousand storages.
+_LONGEST_CONTENTS = 4 << 20
 
+#: Marks bfloat16, which NumPy does not know: the upper half of a float32.
+_BFLOAT16 = "bfloat16"
 _STORAGE_DTYPES = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
     "HalfStorage": "<f2",
+    "BFloat16Storage": _BFLOAT16,
     "LongStorage": "<i8",
     "IntStorage": "<i4",
     "ShortStorage": "<i2",
@@ -39,6 +52,9 @@ _STORAGE_DTYPES = {
     "ByteStorage": "<u1",
     "BoolStorage": "|b1",
 }
+
+#: Where training code keeps the state dict inside its checkpoint.
+_STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network")
 
 
 def is_torch_file(path: files.PathLike) -> bool:
@@ -51,8 +67,8 @@ def is_torch_file(path: files.PathLike) -> bool:
 def read_torch(path: files.PathLike) -> Arrays:
     """Read the tensors of a state dict that `torch.save` wrote.
 
-    A checkpoint that keeps its weights under "state_dict" is unwrapped, and so is the "module." prefix of data parallel
-    training. Everything else in a checkpoint (epoch, optimizer) is left out.
+    A checkpoint that keeps its weights under "state_dict", "model" or a similar key is unwrapped, and so is the
+    "module." prefix of data parallel training. Everything else in a checkpoint (epoch, optimizer) is left out.
 
     Raises:
         InputError: missing, damaged, not a checkpoint, or its pickle asks for anything but tensors.
@@ -61,22 +77,37 @@ def read_torch(path: files.PathLike) -> Arrays:
         with Path(path).open("rb") as handle:
             reader = _read_zip if zipfile.is_zipfile(handle) else _read_legacy
             handle.seek(0)
-            arrays = reader(handle)
+            value, arrays = reader(handle, Path(path).stat().st_size)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except RefusedError as refused:
         raise InputError(f"{path}: refused: {refused}") from None
-    # A damaged pickle or archive can raise nearly anything; none of it says more than this.
+    # A failing disk is no damaged file, and says so itself. A damaged pickle or archive can raise nearly anything else;
+    # none of it says more than this.
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise InputError(f"{path}: not a readable torch checkpoint ({error})") from None
     except Exception as error:
         raise InputError(f"{path}: not a readable torch checkpoint ({type(error).__name__}: {error})") from None
     if not arrays:
-        raise InputError(f"{path}: holds no state dict; a file written by torch.save(model.state_dict()) is expected")
+        raise InputError(f"{path}: holds no state dict but {_found(value)}; torch.save(model.state_dict()) is expected")
     prefix = "module."
     return {key[len(prefix) :] if key.startswith(prefix) else key: array for key, array in arrays.items()}
 
 
+def _found(value: Any) -> str:
+    """What a checkpoint without weights holds, for a message."""
+    if not isinstance(value, dict):
+        return f"a value of type {type(value).__name__.lstrip('_').lower()}"
+    if "param_groups" in value:
+        return "the state of an optimizer"
+    names = [brief(str(key)) for key in list(value)[:3]]
+    return f"the entries {', '.join(names)}" if names else "an empty table"
+
+
 def _state_dict(value: Any) -> Dict[Any, Any]:
-    for key in ("state_dict", "model_state", "model"):
+    for key in _STATE_DICT_KEYS:
         if isinstance(value, dict) and isinstance(value.get(key), dict):
             value = value[key]
             break
@@ -96,40 +127,57 @@ class _Storage(NamedTuple):
     dtype: str
     size: int
 
+    @property
+    def length(self) -> int:
+        """In bytes."""
+        return self.size * _dtype(self.dtype).itemsize
+
+    def numbers(self, data: bytes) -> np.ndarray:
+        """The numbers, shape (size,); bfloat16 as float32."""
+        stored = np.frombuffer(data, _dtype(self.dtype), self.size)
+        if self.dtype == _BFLOAT16:
+            return (stored.astype("<u4") << 16).view("<f4")
+        return stored
+
+
+def _dtype(code: str) -> np.dtype[Any]:
+    return np.dtype("<u2" if code == _BFLOAT16 else code)
+
 
 class _Tensor:
     """A tensor whose numbers may not be read yet: in the old container they follow the pickle."""
 
     def __init__(self, storage: _Storage, offset: int, shape: Tuple[int, ...], strides: Tuple[int, ...]) -> None:
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
-        self.bytes = math.prod(shape) * np.dtype(storage.dtype).itemsize
 
-    def array(self, numbers: np.ndarray) -> np.ndarray:
+    def array(self, numbers: np.ndarray, budget: Budget) -> np.ndarray:
         bytes_each = numbers.dtype.itemsize
+        # Tensors may share a storage, so the bytes of every one count.
+        budget.spend_bytes(math.prod(self.shape) * bytes_each)
         view = np.lib.stride_tricks.as_strided(
             numbers[self.offset :], self.shape, [stride * bytes_each for stride in self.strides], writeable=False
         )
         return np.array(view, order="C")
 
 
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+def _rebuild_tensor(_: Budget, storage: Any, offset: Any, shape: Any, strides: Any, *_rest: Any) -> _Tensor:
     if not isinstance(storage, _Storage):
         raise RefusedError("a tensor without numbers")
     if not (is_shape(shape) and is_shape(strides) and is_shape((offset,)) and len(shape) == len(strides)):
         raise RefusedError("a tensor whose shape is none")
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
-    # Fewer elements than numbers: a stride of zero could ask for any amount of memory.
+    # A view with more elements than its storage: with strides of zero a tiny file could expand without bound.
     if math.prod(shape) > storage.size or (math.prod(shape) and last >= storage.size):
         raise RefusedError(f"a tensor of shape {shape} over {storage.size} numbers")
     return _Tensor(storage, offset, shape, strides)
 
 
-def _rebuild_parameter(data: Any, *_: Any) -> Any:
+def _rebuild_parameter(_: Budget, data: Any, *_rest: Any) -> Any:
     return data
 
 
-class _Ignored(Buildable):
-    """A NumPy number among a checkpoint's notes (an accuracy, say)."""
+class _Note(Buildable):
+    """Something that a checkpoint keeps beside its weights and nobody needs here (an accuracy, an argument)."""
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -139,21 +187,32 @@ class _Ignored(Buildable):
 
 
 class _TensorUnpickler(DataUnpickler):
-    """Knows tensors and the dicts around them; every other name is refused."""
+    """Knows tensors, the dicts around them, and common notes beside them; every other name is refused."""
 
     _KNOWN: ClassVar[Dict[Tuple[str, str], Any]] = {
         ("collections", "OrderedDict"): Maker(make_dict),
         ("torch._utils", "_rebuild_tensor_v2"): Maker(_rebuild_tensor),
         ("torch._utils", "_rebuild_tensor"): Maker(_rebuild_tensor),
         ("torch._utils", "_rebuild_parameter"): Maker(_rebuild_parameter),
-        ("numpy.core.multiarray", "scalar"): Maker(_Ignored),
-        ("numpy._core.multiarray", "scalar"): Maker(_Ignored),
-        ("numpy", "dtype"): Maker(_Ignored),
-        ("_codecs", "encode"): Maker(_Ignored),
+        **{
+            name: Maker(_Note)
+            for name in (
+                ("numpy.core.multiarray", "scalar"),
+                ("numpy._core.multiarray", "scalar"),
+                ("numpy.core.multiarray", "_reconstruct"),
+                ("numpy._core.multiarray", "_reconstruct"),
+                ("numpy", "ndarray"),
+                ("numpy", "dtype"),
+                ("_codecs", "encode"),
+                ("argparse", "Namespace"),
+                ("torch", "Size"),
+                ("torch", "device"),
+            )
+        },
     }
 
-    def __init__(self, handle: BinaryIO) -> None:
-        super().__init__(handle)
+    def __init__(self, handle: BinaryIO, budget: Budget) -> None:
+        super().__init__(handle, budget)
         self.storages: Dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -163,7 +222,8 @@ class _TensorUnpickler(DataUnpickler):
             return self._KNOWN[module, name]
         except KeyError:
             raise RefusedError(
-                f"the file asks to run {brief(f'{module}.{name}')}; a state dict is expected, not a whole pickled model"
+                f"the file asks to run {brief(f'{module}.{name}')}: a whole pickled model, or notes beside the "
+                "weights; save the weights alone by torch.save(model.state_dict(), <file>)"
             ) from None
 
     def persistent_load(self, identifier: Any) -> _Storage:
@@ -182,62 +242,97 @@ class _TensorUnpickler(DataUnpickler):
         return storage
 
 
-def _read_zip(handle: BinaryIO) -> Arrays:
-    with zipfile.ZipFile(handle) as archive:
+class _BoundedFile:
+    """A file for `zipfile`, which reads the table of contents in one piece, however long it claims to be.
+
+    Args:
+        handle: the file.
+        most: bytes that one read may ask for; 0 for any number.
+    """
+
+    def __init__(self, handle: BinaryIO, most: int) -> None:
+        self._handle, self.most = handle, most
+
+    def read(self, count: int = -1) -> bytes:
+        if self.most and count > self.most:
+            raise RefusedError(f"a zip with a table of contents of {count} bytes")
+        return self._handle.read(count)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handle, name)
+
+
+def _read_zip(handle: BinaryIO, size: int) -> Tuple[Any, Arrays]:
+    bounded = _BoundedFile(handle, _LONGEST_CONTENTS)
+    with zipfile.ZipFile(bounded) as archive:
+        bounded.most = 0
         structures = [name for name in archive.namelist() if name.rsplit("/", 1)[-1] == "data.pkl"]
+        if not structures:
+            raise RefusedError(f"a zip archive, but none of torch's{_listed(archive.namelist())}; unpack it first")
         if len(structures) != 1:
             raise RefusedError(f"{len(structures)} entries named data.pkl in the archive; exactly one is expected")
         folder = structures[0][: -len("data.pkl")]
         order = archive.NameToInfo.get(f"{folder}byteorder")
         if order is not None and (order.file_size != len(b"little") or archive.read(order) != b"little"):
             raise RefusedError("numbers in big-endian order")
-        if archive.getinfo(structures[0]).file_size > _STRUCTURE_LIMIT_BYTES:
+        if archive.getinfo(structures[0]).file_size > _LONGEST_STRUCTURE:
             raise RefusedError("more pickled structure than a state dict has")
-        unpickler = _TensorUnpickler(io.BytesIO(archive.read(structures[0])))
+        unpickler = _TensorUnpickler(io.BytesIO(archive.read(structures[0])), Budget())
         value = unpickler.load()
+        left = size
 
         def numbers(storage: _Storage) -> np.ndarray:
+            nonlocal left
             entry = archive.getinfo(f"{folder}data/{storage.key}")
-            wanted = storage.size * np.dtype(storage.dtype).itemsize
-            # Compared before anything is read: a compressed entry could grow without bound, and torch packs none.
-            if entry.file_size != wanted or entry.compress_type != zipfile.ZIP_STORED:
-                raise RefusedError(f"storage {brief(storage.key)} has {entry.file_size} bytes, {wanted} expected")
-            return np.frombuffer(archive.read(entry), storage.dtype)
+            # Compared before anything is read: a packed entry could grow without bound, and torch packs none. Entries
+            # may lie over each other.
+            left -= entry.file_size
+            if entry.file_size != storage.length or entry.compress_type != zipfile.ZIP_STORED or left < 0:
+                raise RefusedError(
+                    f"storage {brief(storage.key)} has {entry.file_size} bytes, {storage.length} expected"
+                )
+            return storage.numbers(archive.read(entry))
 
-        return _with_arrays(value, numbers)
+        return value, _with_arrays(value, numbers, unpickler.budget)
 
 
-def _read_legacy(handle: BinaryIO) -> Arrays:
-    if _plain(handle) != _LEGACY_MAGIC:
+def _listed(names: List[str]) -> str:
+    """The weights among the names of an archive, for a message."""
+    found = [brief(name) for name in names if name.endswith((".pdparams", ".pth", ".pt", ".tar", ".safetensors"))]
+    return f" (it holds {', '.join(found[:3])})" if found else ""
+
+
+def _read_legacy(handle: BinaryIO, size: int) -> Tuple[Any, Arrays]:
+    budget = Budget()
+
+    def plain() -> Any:
+        """The next pickle, made of plain values."""
+        return DataUnpickler(handle, budget).load()
+
+    if plain() != _LEGACY_MAGIC:
         raise RefusedError("neither of the two containers that torch.save writes")
-    if _plain(handle) != _LEGACY_PROTOCOL:
+    if plain() != _LEGACY_PROTOCOL:
         raise RefusedError("an unknown version of torch's container")
-    system = _plain(handle)
+    system = plain()
     if not isinstance(system, dict) or not system.get("little_endian", True):
         raise RefusedError("numbers in big-endian order")
-    unpickler = _TensorUnpickler(handle)
+    unpickler = _TensorUnpickler(handle, budget)
     value = unpickler.load()
-    keys = _plain(handle)
+    keys = plain()
     loaded: Dict[str, np.ndarray] = {}
     for key in keys if isinstance(keys, list) else []:
-        storage = unpickler.storages.get(key)
+        storage = unpickler.storages.get(key) if isinstance(key, str) else None
         if storage is None:
             raise RefusedError("a storage that no tensor uses")
         (count,) = struct.unpack("<q", handle.read(8))
-        if count != storage.size or count * np.dtype(storage.dtype).itemsize > MAX_BYTES:
-            raise RefusedError(f"storage {brief(key)} has {count} numbers, {storage.size} expected")
-        data = handle.read(count * np.dtype(storage.dtype).itemsize)
-        loaded[key] = np.frombuffer(data, storage.dtype, count)
+        if count != storage.size or storage.length > size - handle.tell():
+            raise RefusedError(f"storage {brief(storage.key)} has {count} numbers, {storage.size} expected")
+        loaded[key] = storage.numbers(handle.read(storage.length))
 
-    return _with_arrays(value, lambda storage: loaded[storage.key])
-
-
-def _plain(handle: BinaryIO) -> Any:
-    """The next pickle, made of plain values."""
-    return DataUnpickler(handle).load()
+    return value, _with_arrays(value, lambda storage: loaded[storage.key], budget)
 
 
-def _with_arrays(value: Any, numbers: Callable[[_Storage], np.ndarray]) -> Arrays:
+def _with_arrays(value: Any, numbers: Callable[[_Storage], np.ndarray], budget: Budget) -> Arrays:
     """The tensors of the state dict in `value`, as arrays.
 
     Args:
@@ -245,16 +340,11 @@ def _with_arrays(value: Any, numbers: Callable[[_Storage], np.ndarray]) -> Array
     """
     arrays: Arrays = {}
     read: Dict[str, np.ndarray] = {}
-    left = MAX_BYTES
     for key, item in _state_dict(value).items():
         if not isinstance(key, str) or not isinstance(item, _Tensor):
             continue
-        # Any number of tensors may name the same numbers.
-        left -= item.bytes
-        if left < 0:
-            raise RefusedError(f"more than {MAX_BYTES} bytes of numbers")
         storage = item.storage
         if storage.key not in read:
             read[storage.key] = numbers(storage)
-        arrays[key] = item.array(read[storage.key])
+        arrays[key] = item.array(read[storage.key], budget)
     return arrays

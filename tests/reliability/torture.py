@@ -49,7 +49,7 @@ from tiny import make_tiny_dataset
 
 import stdc.data.convert
 import stdc.data.inventory
-import stdc.weights.pretrained
+import stdc.weights.reading
 from stdc import files, recipe
 from stdc.data.archives import extract_archives
 from stdc.data.cityscapes import Archive
@@ -377,7 +377,9 @@ def case_weights(templates: Templates, place: Path, chance: Chance) -> Tuple[str
     from stdc.weights import array_files
 
     arrays = templates.arrays
-    kind = chance.choice(("pdparams", "pdparams", "safetensors", "tar", "torch zip", "torch old", "hostile"))
+    kind = chance.choice(("pdparams", "pdparams", "safetensors", "tar", "torch zip", "torch old", "hostile", "bomb"))
+    if kind == "bomb":
+        return _bomb(place, chance)
     path = place / ("w.safetensors" if kind == "safetensors" else "w.pdparams")
     if kind == "hostile":
         chosen = chance.choice(list(hostile.running(str(place / "marker"))))
@@ -413,11 +415,11 @@ def case_weights(templates: Templates, place: Path, chance: Chance) -> Tuple[str
             path = place / "w.tar.gz"
     if kind != "hostile":
         names = {re.sub(r"running_", "_", name) for name in arrays}
-        read = stdc.weights.pretrained.read_any(path)
+        read = stdc.weights.reading.read_weights(path)
         need({re.sub(r"running_", "_", name) for name in read} <= names and read, "a sound file reads otherwise")
         path.write_bytes(damage(path.read_bytes(), chance))
     try:
-        found = stdc.weights.pretrained.read_any(path)
+        found = stdc.weights.reading.read_weights(path)
     except InputError as error:
         need(
             path.name in str(error) and "\n" not in str(error) and len(str(error)) < 600, f"message: {str(error)[:700]}"
@@ -432,6 +434,27 @@ def case_weights(templates: Templates, place: Path, chance: Chance) -> Tuple[str
         end = "success"
     need(not (place / "marker").exists(), "PICKLED CODE RAN")
     return end, [Mutation(f"{kind} damaged", [])]
+
+
+#: What reading one weights file may take.
+WEIGHTS_LIMIT_S, WEIGHTS_LIMIT_MB = 20.0, 500
+
+
+def _bomb(place: Path, chance: Chance) -> Tuple[str, List[Mutation]]:
+    """Kilobytes that ask for gigabytes or hours, in any of the containers; read under limits of the kernel's."""
+    name, data = chance.choice(list(hostile.amplifiers(chance.choice((500, 20_000, 100_000)))))
+    container = chance.choice(("pdparams", "torch zip", "torch old", "tar"))
+    path = place / ("w.tar.gz" if container == "tar" else "w.pdparams")
+    if container == "torch zip":
+        data = hostile.torch_zip(data, {}, zipfile.ZIP_DEFLATED)
+    elif container == "torch old":
+        data = hostile.torch_legacy(data, {}, {})
+    elif container == "tar":
+        data = hostile.packed_tar("STDC/model.pdparams", data)
+    path.write_bytes(data)
+    end = hostile.ends(path, WEIGHTS_LIMIT_S, WEIGHTS_LIMIT_MB)
+    need(not end, f"{name} in {container}: {end}")
+    return "refused", [Mutation(f"bomb: {name}", [])]
 
 
 def case_checkpoint(templates: Templates, place: Path, chance: Chance) -> Tuple[str, List[Mutation]]:

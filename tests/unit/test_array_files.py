@@ -166,3 +166,23 @@ def test_backbone_problems_are_named(tmp_path, backbone_file):
         with pytest.raises(InputError, match=said):
             fetch_backbone(source, digest, backbone, output, lambda _: None)
         assert not output.exists()
+
+
+def test_one_large_value_cannot_be_named_without_end():
+    from reliability.hostile import amplifiers
+
+    kinds = list(amplifiers(calls=300))
+    assert len(kinds) > 8
+    for name, data in kinds:
+        with pytest.raises(InputError, match="refused: ") as caught:
+            array_files.parse_pdparams(data, "w.pdparams")
+        assert "MemoryError" not in str(caught.value), name
+
+
+def test_numbers_that_no_network_has_are_named():
+    from stdc.weights.array_files import check_numbers
+
+    sound = {"a._variance": np.zeros(2, np.float32), "n": np.array(3)}
+    assert check_numbers(sound, "w") is sound
+    with pytest.raises(InputError, match=r"w: damaged: 2 of 2 numbers in b are not finite"):
+        check_numbers({**sound, "b": np.full(2, np.nan)}, "w")
