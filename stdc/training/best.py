@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping
 
 from stdc import files
+from stdc.arrays import Arrays
 from stdc.errors import InputError
 from stdc.training.checkpoints import DamagedError
 from stdc.weights import array_files
@@ -30,12 +31,12 @@ class BestWeights:
         """Where the weights of an iteration are kept."""
         return self.folder / f"{iteration:08d}.safetensors"
 
-    def keep(self, arrays: array_files.Arrays, iteration: int, miou: float) -> Record:
+    def keep(self, arrays: Arrays, iteration: int, miou: float) -> Record:
         """Write the weights of an iteration; what to remember of them."""
         array_files.write_safetensors(self.path(iteration), arrays)
         return {"iteration": iteration, "miou": miou, "sha256": files.sha256_file(self.path(iteration))}
 
-    def read(self, record: Mapping[str, Any]) -> array_files.Arrays:
+    def read(self, record: Mapping[str, Any]) -> Arrays:
         """The weights of a record.
 
         Raises:

@@ -18,13 +18,11 @@ import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
-import numpy as np
-
 from stdc import files
+from stdc.arrays import Arrays
 from stdc.errors import InputError
 from stdc.weights import array_files
 
-Arrays = Dict[str, np.ndarray]
 Log = Callable[[str], None]
 
 _FORMAT = 1

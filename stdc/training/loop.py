@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 import numpy as np
 import paddle
 
+from stdc.arrays import Arrays
 from stdc.errors import OutOfMemoryError, RunError, StoppedError
 from stdc.machine import devices, ranks
 from stdc.machine.heartbeat import EVALUATING, MEETING, SAVING, STARTING, TRAINING, WAITING, Heartbeat, Limits
@@ -37,7 +38,6 @@ from stdc.training.sampler import StepSampler
 from stdc.training.schedule import learning_rate
 from stdc.training.step import Pending, Step
 
-Arrays = Dict[str, np.ndarray]
 #: Evaluates the network in its present state; every rank calls it, with the iterations done.
 Evaluate = Callable[[paddle.nn.Layer, int], Evaluation]
 

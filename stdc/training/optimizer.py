@@ -7,10 +7,9 @@ from typing import Any, Dict, List, Mapping
 import numpy as np
 import paddle
 
+from stdc.arrays import Arrays
 from stdc.errors import InputError
 from stdc.recipe import Optimizer
-
-Arrays = Dict[str, np.ndarray]
 
 #: First parts of the names of layers that are new in the segmentor, so that the authors train them faster.
 #: Source: `get_params` in the authors' `model_stages.py`: heads and feature fusion.

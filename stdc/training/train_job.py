@@ -6,8 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
 
-import numpy as np
-
 from stdc import files, provenance
 from stdc.data.dataset import EvalDataset, TrainDataset
 from stdc.data.entries import read_entries, read_prepared
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from stdc.nn.segmentor import Segmentor
     from stdc.training.loop import Evaluate, Trainer
 
-Arrays = Dict[str, np.ndarray]
 Log = Callable[[str], None]
 
 
