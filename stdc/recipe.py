@@ -39,9 +39,9 @@ def _number(
     return dataclasses.field(default=default, metadata={"kind": "number", "whole": whole, "word": word, **bounds})
 
 
-def _word(*known: str) -> Any:
+def _word(*known: str, default: Any = dataclasses.MISSING) -> Any:
     """A field that holds one of some words."""
-    return dataclasses.field(metadata={"kind": "word", "known": known})
+    return dataclasses.field(default=default, metadata={"kind": "word", "known": known})
 
 
 def _flag(default: Any = dataclasses.MISSING) -> Any:
@@ -276,6 +276,42 @@ class Loop(_Part):
 
 
 @dataclasses.dataclass(frozen=True)
+class Evaluation(_Part):
+    """What computes in the evaluation (section `evaluate`), for `stdc.evaluation`; its protocols are read there.
+
+    Attributes:
+        backend: "paddle", which the published figures need, or "onnxruntime", which is faster on a CPU.
+        compared_images: validation images that the other backend predicts too, on a CPU; the pixels that differ are
+            stated in the results.
+    """
+
+    section: ClassVar[str] = "evaluate"
+    backend: str = _word("paddle", "onnxruntime", default="paddle")
+    compared_images: int = _number(0, 100_000, whole=True, default=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed(_Part):
+    """How inference is timed (section `speed`), for `stdc.evaluation.speed`.
+
+    Attributes:
+        height, width: size of the input, pixels.
+        batch: images per call.
+        warmup: calls before the clock starts.
+        iterations: timed calls.
+        backend: "paddle" or "onnxruntime".
+    """
+
+    section: ClassVar[str] = "speed"
+    height: int = _number(32, 8192, whole=True)
+    width: int = _number(32, 8192, whole=True)
+    batch: int = _number(1, 1024, whole=True)
+    warmup: int = _number(0, 100_000, whole=True)
+    iterations: int = _number(2, 100_000, whole=True)
+    backend: str = _word("paddle", "onnxruntime", default="paddle")
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainRecipe:
     """Everything in the `train` section that changes the trained weights, after the preset has been filled in.
 
@@ -320,9 +356,8 @@ def resolve(train: Mapping[str, Any]) -> TrainRecipe:
     Raises:
         InputError: unknown preset, a missing key, a value out of its range, or values that contradict each other.
     """
-    preset = _preset(train)
-    values = {**PRESETS[preset], **{key: value for key, value in train.items() if value is not None}}
-    return TrainRecipe(preset, **{name: part_of(part, values) for name, part in PARTS.items()})  # type: ignore[arg-type]
+    values = _effective(train)
+    return TrainRecipe(_preset(train), **{name: part_of(part, values) for name, part in PARTS.items()})  # type: ignore[arg-type]
 
 
 def part_of(part: Type[_AnyPart], section: Mapping[str, Any]) -> _AnyPart:
@@ -349,11 +384,23 @@ def normalization(train: Mapping[str, Any]) -> Tuple[Triple, Triple]:
     Raises:
         InputError: see `resolve`.
     """
-    crop = {"crop_height": 1, "crop_width": 1}
     # The crop plays no part here, and a section that only names its preset is enough.
-    values = {**crop, **PRESETS[_preset(train)], **{key: value for key, value in train.items() if value is not None}}
-    augmentation = part_of(Augmentation, values)
+    augmentation = part_of(Augmentation, {"crop_height": 1, "crop_width": 1, **_effective(train)})
     return augmentation.mean, augmentation.std
+
+
+def kernels_of(train: Mapping[str, Any]) -> Kernels:
+    """The kernels that the weights were trained with, of a `train` section that need not be complete.
+
+    Raises:
+        InputError: see `resolve`.
+    """
+    return part_of(Kernels, _effective(train))
+
+
+def _effective(train: Mapping[str, Any]) -> Dict[str, Any]:
+    """The preset's values, overridden by those given."""
+    return {**PRESETS[_preset(train)], **{key: value for key, value in train.items() if value is not None}}
 
 
 def _preset(train: Mapping[str, Any]) -> str:

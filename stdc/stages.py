@@ -9,11 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Tuple
 
 from stdc.errors import InputError
 from stdc.files import read_json
-from stdc.recipe import Loop, Network, TrainRecipe, part_of, resolve
+from stdc.prediction.protocols import Protocol, read_protocols
+from stdc.recipe import (
+    Evaluation,
+    Kernels,
+    Loop,
+    Network,
+    Speed,
+    TrainRecipe,
+    Triple,
+    kernels_of,
+    normalization,
+    part_of,
+    resolve,
+)
 
 #: The network halves the image five times, so a smaller crop leaves its last stage without a pixel.
 _LEAST_CROP = 32
@@ -34,6 +47,36 @@ class TrainStage:
     loop: Loop
     separator: str
     document: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateStage:
+    """What `evaluate` and `predict` read.
+
+    Attributes:
+        network: the section `model`.
+        mean, std: normalization of red, green and blue that the weights were trained with, on the scale 0 to 1.
+        kernels: those of the training; evaluation takes the same.
+        evaluation: the section `evaluate`, without its protocols.
+        protocols: at least one; the first is the main one.
+        separator: between the two paths on a line of the lists.
+    """
+
+    network: Network
+    mean: Triple
+    std: Triple
+    kernels: Kernels
+    evaluation: Evaluation
+    protocols: Tuple[Protocol, ...]
+    separator: str
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeedStage:
+    """What `measure_speed` reads: the sections `model` and `speed`."""
+
+    network: Network
+    speed: Speed
 
 
 def read_train_stage(path: Path) -> TrainStage:
@@ -82,6 +125,41 @@ def read_configuration(path: Path) -> Dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"{path}: sections such as train and evaluate are expected, found {type(config).__name__}")
     return config
+
+
+def read_evaluate_stage(path: Path) -> EvaluateStage:
+    """Read the sections `model`, `train`, `evaluate` and `data`.
+
+    Raises:
+        InputError: names the file and the key that is missing or wrong.
+    """
+    document = read_sections(path, "model", "train", "evaluate", "data")
+    try:
+        mean, std = normalization(document["train"])
+        return EvaluateStage(
+            network=part_of(Network, document["model"]),
+            mean=mean,
+            std=std,
+            kernels=kernels_of(document["train"]),
+            evaluation=part_of(Evaluation, document["evaluate"]),
+            protocols=read_protocols(document["evaluate"].get("protocols")),
+            separator=_separator(document["data"]),
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def read_speed_stage(path: Path) -> SpeedStage:
+    """Read the sections `model` and `speed`.
+
+    Raises:
+        InputError: names the file and the key that is missing or wrong.
+    """
+    document = read_sections(path, "model", "speed")
+    try:
+        return SpeedStage(part_of(Network, document["model"]), part_of(Speed, document["speed"]))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def read_sections(path: Path, *names: str) -> Dict[str, Any]:

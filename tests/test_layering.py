@@ -37,10 +37,11 @@ ROOMS: Dict[str, Set[str]] = {
     "data": {"machine"},
     "published": {"data"},
     "weights": {"nn"},
-    "evaluation": {"data", "machine", "nn", "weights"},
-    "training": {"data", "evaluation", "machine", "nn", "weights"},
+    "prediction": {"data", "machine", "nn", "weights"},
+    "evaluation": {"data", "machine", "prediction"},
+    "training": {"data", "evaluation", "machine", "nn", "prediction", "weights"},
     "report": {"data", "evaluation", "published"},
-    "doctor": {"data", "evaluation", "machine", "nn", "published"},
+    "doctor": {"data", "evaluation", "machine", "nn", "prediction", "published"},
 }
 
 #: Names of accelerators. Which kinds there are, and what differs between them, is known in two places.
@@ -176,8 +177,8 @@ def test_rooms_import_the_rooms_below_them_and_no_others() -> None:
         elif imported:
             at_the_door[path.name] = imported
     assert found == ROOMS
-    # The colors of the classes stand in the table of labels.
-    assert at_the_door == {"pictures.py": {"data"}}
+    # The colors of the classes stand in the table of labels; the protocols of evaluation are read with their stage.
+    assert at_the_door == {"pictures.py": {"data"}, "stages.py": {"prediction"}}
 
 
 def test_the_rooms_have_no_circle() -> None:

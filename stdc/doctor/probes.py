@@ -108,7 +108,7 @@ def _evaluate_two(model: Any, plan: Plan) -> Dict[str, Any]:
     from stdc.data.dataset import EvalDataset
     from stdc.data.entry import Entry
     from stdc.evaluation.evaluate import evaluate
-    from stdc.evaluation.predict import Protocol
+    from stdc.prediction.protocols import FULL_SIZE
 
     height, width = (min(length, trial) for length, trial in zip(plan.eval_size, _TRIAL_SIZE))
     generator = np.random.RandomState(0)
@@ -121,7 +121,7 @@ def _evaluate_two(model: Any, plan: Plan) -> Dict[str, Any]:
             entries.append(Entry(f"{index}", image, label))
         dataset = EvalDataset(entries, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
         started = time.monotonic()
-        (counts,) = evaluate(model, dataset, [Protocol("trial", (1.0,), False)])
+        (counts,) = evaluate(model, dataset, [FULL_SIZE])
         seconds = time.monotonic() - started
         pixels = dataset[0][0]
     model.eval()
@@ -156,7 +156,8 @@ def _logits(model: Any, pixels: Any) -> Any:
 def _evaluate_once(model: Any, plan: Plan) -> None:
     import numpy as np
 
-    from stdc.evaluation.predict import Protocol, predict
+    from stdc.prediction.predict import predict
+    from stdc.prediction.protocols import Protocol
 
     model.eval()
     predict(model, np.zeros((3, *plan.eval_size), np.float32), [Protocol("probe", (plan.scale,), plan.flip)])

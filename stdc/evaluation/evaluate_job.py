@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, List, Mapping
+from typing import TYPE_CHECKING, Callable, List, Optional
 
-from stdc import files, recipe
+from stdc import files
 from stdc.data.dataset import EvalDataset
 from stdc.data.entries import read_entries, read_prepared
 from stdc.errors import InputError
 from stdc.machine import devices, ranks
 from stdc.machine.heartbeat import EVALUATING, Heartbeat, Limits
+from stdc.prediction import backends
 from stdc.progress import Progress
+from stdc.stages import EvaluateStage
 
 if TYPE_CHECKING:
-    from stdc.evaluation.evaluate import Counts
+    from stdc.evaluation.counts import Counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,17 +26,17 @@ class EvaluateJob:
     """What to evaluate on what.
 
     Attributes:
-        config: the stage configuration: sections `model`, `train`, `evaluate`, `data`.
+        stage: the configuration.
         weights: trained weights, `.pdparams` or `.safetensors`.
         dataset, labels: dataset root, folder of label rasters.
         manifest, index: what was checked of the one, and what was made in the other.
         val_list: the frames to evaluate.
         output: `metrics.json`, written last.
-        kind, devices, threads: kind and number of devices, CPU threads a process.
-        say: receives lines for the user.
+        device, devices, threads: kind and number of devices, CPU threads per process.
+        log: receives lines for the user.
     """
 
-    config: Mapping[str, Any]
+    stage: EvaluateStage
     weights: Path
     dataset: Path
     labels: Path
@@ -42,10 +44,10 @@ class EvaluateJob:
     index: Path
     val_list: Path
     output: Path
-    kind: str
+    device: str
     devices: int
     threads: int
-    say: Callable[[str], None]
+    log: Callable[[str], None]
 
     def run(self, argv: List[str]) -> None:
         """Evaluate and write the figures; in a rank, evaluate its share.
@@ -57,31 +59,34 @@ class EvaluateJob:
         """
         if self.devices < 1:
             raise InputError(f"devices: {self.devices}; at least 1 is needed")
+        backend = backends.resolve(self.stage.evaluation.backend, self.device, self._log_once)
+        other = backends.other_than(backend, self.device) if self.stage.evaluation.compared_images else None
         dataset = self.open_dataset()
-        devices.prepare(self.kind, self.threads)
+        devices.prepare(self.device, self.threads, devices.kernel_flags(self.stage.kernels))
         if ranks.in_rank():
             with ranks.reporting_rank():
-                self._evaluate_share(dataset)
+                self._evaluate_share(dataset, backend, other)
             return
         if self.devices == 1:
-            counts = self._evaluate_share(dataset)
+            counts = self._evaluate_share(dataset, backend, other)
         else:
             counts = self._evaluate_in_ranks(argv)
-        self._write(dataset, counts)
+        self._write(dataset, counts, backend, other)
 
     def open_dataset(self) -> EvalDataset:
         """The images of the list, each file with the digest that the check found."""
         prepared = read_prepared(self.dataset, self.labels, self.manifest, self.index)
-        entries = read_entries(self.val_list, "val", prepared, self.config["data"]["separator"])
-        return EvalDataset(entries, *recipe.normalization(self.config["train"]))
+        entries = read_entries(self.val_list, "val", prepared, self.stage.separator)
+        return EvalDataset(entries, self.stage.mean, self.stage.std)
 
-    def _evaluate_share(self, dataset: EvalDataset) -> List[Counts]:
+    def _evaluate_share(self, dataset: EvalDataset, backend: str, other: Optional[str]) -> List[Counts]:
         """What one process evaluates; a rank leaves its counts in a file."""
-        from stdc.evaluation import evaluate, predict
+        from stdc.evaluation import evaluate
+        from stdc.evaluation.counts import save_counts
 
-        devices.select(self.kind)
-        protocols = predict.read_protocols(self.config["evaluate"]["protocols"])
-        model = predict.load_network(self.config["model"], self.weights)
+        devices.select(self.device)
+        source = backends.Source(self.stage.network, self.weights, self.device, self.threads)
+        predictor = backends.open_predictor(backend, source)
         rank, world_size = ranks.rank_and_world()
         indices = evaluate.shard(len(dataset), rank, world_size)
         if not ranks.in_rank():
@@ -94,39 +99,62 @@ class EvaluateJob:
             progress.step()
             heartbeat.beat(EVALUATING, progress.done)
 
-        counts = evaluate.evaluate(model, dataset, protocols, indices, evaluated)
+        watches = []
+        comparison = None
+        if other is not None:
+            chosen = evaluate.spread(len(dataset), self.stage.evaluation.compared_images)
+            comparison = evaluate.Comparison(backends.open_predictor(other, source), self.stage.protocols[0])
+            watches.append(evaluate.Watch(frozenset(chosen), comparison.see))
+        counts = evaluate.evaluate(predictor, dataset, self.stage.protocols, indices, evaluated, watches)
+        if comparison is not None:
+            counts[0].compared.update(comparison.compared)
         progress.finish()
         if ranks.in_rank():
-            evaluate.save_counts(self._rank_folder / f"rank{rank}.npz", counts)
+            save_counts(self._rank_folder / f"rank{rank}.npz", counts)
         return counts
 
     def _evaluate_in_ranks(self, argv: List[str]) -> List[Counts]:
-        from stdc.evaluation import evaluate, predict
+        from stdc.evaluation.counts import load_counts, merge
 
-        protocols = predict.read_protocols(self.config["evaluate"]["protocols"])
-        devices.check_count(self.kind, self.devices)
+        devices.check_count(self.device, self.devices)
         ranks.run_ranks(
             argv,
-            device=self.kind,
+            device=self.device,
             world_size=self.devices,
             folder=self._rank_folder,
             limits=Limits(),
-            log=self.say,
+            log=self.log,
         )
-        parts = [evaluate.load_counts(self._rank_folder / f"rank{rank}.npz", protocols) for rank in range(self.devices)]
+        paths = [self._rank_folder / f"rank{rank}.npz" for rank in range(self.devices)]
+        parts = [load_counts(path, self.stage.protocols) for path in paths]
         shutil.rmtree(self._rank_folder)
-        return evaluate.merge(parts)
+        return merge(parts)
 
-    def _write(self, dataset: EvalDataset, counts: List[Counts]) -> None:
-        from stdc.evaluation import evaluate
+    def _write(self, dataset: EvalDataset, counts: List[Counts], backend: str, other: Optional[str]) -> None:
+        from stdc.evaluation.document import Computed, document
 
-        frames = [entry.frame for entry in dataset.entries]
-        backend = devices.backend(self.kind)
-        document = evaluate.document(counts, frames, files.sha256_file(self.weights), backend)
-        files.write_json(self.output, document)
-        for figures in document["protocols"]:
+        computed = Computed(
+            weights_sha256=files.sha256_file(self.weights),
+            backend=backends.full_name(backend, self.device),
+            precision=devices.precision(self.device),
+            other_backend=backends.full_name(other, self.device) if other else "",
+        )
+        content = document(counts, [entry.frame for entry in dataset.entries], computed)
+        files.write_json(self.output, content)
+        for figures in content["protocols"]:
             miou = "none, no pixel counts" if figures["miou"] is None else f"{figures['miou']:.4f}"
-            self.say(f"{figures['protocol']['name']}: mIoU {miou} on {figures['images']} images")
+            self.log(f"{figures['protocol']['name']}: mIoU {miou} on {figures['images']} images")
+        compared = content.get("backend_comparison")
+        if compared:
+            self.log(
+                f"{compared['backend']} predicts {compared['differing_pixels']} of {compared['pixels']} pixels "
+                f"otherwise, in {compared['images']} images"
+            )
+
+    def _log_once(self, line: str) -> None:
+        """Of what every process finds: said by the one that the user started."""
+        if not ranks.in_rank():
+            self.log(line)
 
     @property
     def _rank_folder(self) -> Path:

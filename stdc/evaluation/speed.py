@@ -6,11 +6,19 @@ The two are different things, and published figures mix them up: 250.4 FPS of th
 
 from __future__ import annotations
 
+import json
 import math
+import reprlib
 import time
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 
 import numpy as np
+
+from stdc.errors import InputError
+from stdc.files import read_json
+from stdc.prediction.predictor import Predictor
+from stdc.recipe import Speed
 
 #: Timing ends after this many seconds, with the count that was reached: a CPU needs seconds for what a GPU does in one
 #: hundredth of one.
@@ -20,46 +28,37 @@ WARMUP_LIMIT_S = 15.0
 
 
 def measure_inference(
-    model: Any,
-    section: Mapping[str, int],
-    device_kind: str,
+    predictor: Predictor,
+    speed: Speed,
     clock: Callable[[], float] = time.perf_counter,
     limit_s: float = LIMIT_S,
 ) -> Dict[str, Any]:
     """Latency of the network alone: normalized image in, train ids out, each call waited for.
 
     Args:
-        model: in evaluation mode; gives logits (N, 19, H, W).
-        section: the `speed` section: height, width, batch, warmup, iterations.
         clock: seconds, monotonic.
         limit_s: when to stop before all iterations are done.
     Returns:
-        {"fps", "latency_ms": {"p50", "p95", "p99", "mean"}, "size", "batch", "warmup", "iterations", "precision", …}.
+        {"fps", "latency_ms": {"p50", "p95", "p99", "mean"}, "size", "batch", "warmup", "iterations", "backend", …}.
     """
-    import paddle
-
-    from stdc.machine import devices
-
-    shape = (section["batch"], 3, section["height"], section["width"])
+    shape = (speed.batch, 3, speed.height, speed.width)
     # Noise, not zeros: some processors multiply zeros faster.
-    image = paddle.to_tensor(np.random.RandomState(0).uniform(-1, 1, shape).astype(np.float32))
+    pixels = predictor.load(np.random.RandomState(0).uniform(-1, 1, shape).astype(np.float32))
 
     def call() -> None:
-        with paddle.no_grad():
-            model(image).argmax(axis=1)
-        devices.synchronize(device_kind)
+        predictor.largest(predictor.logits(pixels))
+        predictor.synchronize()
 
-    warmup = len(timed(call, section["warmup"], clock, WARMUP_LIMIT_S))
-    seconds = timed(call, section["iterations"], clock, limit_s)
+    warmup = len(timed(call, speed.warmup, clock, WARMUP_LIMIT_S))
+    seconds = timed(call, speed.iterations, clock, limit_s)
     return {
-        "fps": round(section["batch"] * len(seconds) / math.fsum(seconds), 4),
+        "fps": round(speed.batch * len(seconds) / math.fsum(seconds), 4),
         "latency_ms": latency(seconds),
-        "size": [section["height"], section["width"]],
-        "batch": section["batch"],
+        "size": [speed.height, speed.width],
+        "batch": speed.batch,
         "warmup": warmup,
         "iterations": len(seconds),
-        "precision": "float32",
-        "backend": devices.backend(device_kind),
+        "backend": predictor.backend,
         "method": "network and argmax, synchronized after each call; no decoding, no copy of the input",
     }
 
@@ -85,20 +84,75 @@ def latency(seconds: Sequence[float]) -> Dict[str, float]:
     return {name: round(1000 * value, 4) for name, value in figures.items()}
 
 
-def training_speed(history: Sequence[Mapping[str, Any]], devices: int) -> Dict[str, Any]:
-    """Training images a second, median over the run's intervals, and the share of it spent waiting for data.
+class Interval(NamedTuple):
+    """One interval of a training's history: images per second, and the share of the time spent waiting for data."""
+
+    images_per_s: float
+    reader_wait_share: float
+
+
+def read_intervals(path: Path) -> List[Interval]:
+    """The intervals in a `history.jsonl`; other events are left out.
+
+    Raises:
+        InputError: names the file and the line that is no event of a training.
+    """
+    intervals = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a history: it is no text in UTF-8") from None
+    for number, line in enumerate(lines, start=1):
+        try:
+            event = json.loads(line)
+            if not isinstance(event, dict):
+                raise ValueError
+            if "images_per_s" in event:
+                intervals.append(Interval(_number(event["images_per_s"]), _number(event["reader_wait_share"])))
+        except (ValueError, KeyError, RecursionError):
+            raise InputError(f"{path}: line {number} is no event of a training: {reprlib.repr(line)}") from None
+    return intervals
+
+
+def read_devices(path: Path) -> int:
+    """How many devices a training ran on, from its `provenance.json`.
+
+    Raises:
+        InputError: names the file; it is no provenance of a training.
+    """
+    document = read_json(path)
+    hardware = document.get("hardware") if isinstance(document, dict) else None
+    count = hardware.get("devices") if isinstance(hardware, dict) else None
+    if type(count) is not int or count < 1:
+        raise InputError(f"{path}: hardware.devices is {reprlib.repr(count)}; a provenance.json of a training has it")
+    return count
+
+
+def training_speed(intervals: Sequence[Interval], devices: int) -> Dict[str, Any]:
+    """Training images per second, median over the run's intervals, and the share of it spent waiting for data.
 
     The first interval is left out where there are others: it holds the start-up.
     """
-    events = [event for event in history if "images_per_s" in event]
-    events = events[1:] if len(events) > 1 else events
-    if not events:
+    counted = intervals[1:] if len(intervals) > 1 else intervals
+    if not counted:
         return {"images_per_s": None, "images_per_s_per_device": None, "devices": devices, "reader_wait_share": None}
-    images = float(np.median([event["images_per_s"] for event in events]))
+    images = float(np.median([interval.images_per_s for interval in counted]))
     return {
         "images_per_s": round(images, 4),
         "images_per_s_per_device": round(images / devices, 4),
         "devices": devices,
-        "reader_wait_share": round(float(np.median([event["reader_wait_share"] for event in events])), 4),
-        "intervals": len(events),
+        "reader_wait_share": round(float(np.median([interval.reader_wait_share for interval in counted])), 4),
+        "intervals": len(counted),
     }
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LARGEST_SPEED:
+        raise ValueError
+    return float(value)
+
+
+#: Images per second that no machine reaches; a larger number is a damaged file.
+_LARGEST_SPEED = 1e9

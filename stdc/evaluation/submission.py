@@ -1,4 +1,4 @@
-"""Predictions as the Cityscapes server wants them: one PNG of label ids a frame, checked and zipped.
+"""Predictions as the Cityscapes server wants them: one PNG of label ids per frame, checked and zipped.
 
 The server runs the official ``evalPixelLevelSemanticLabeling.py``, which finds the prediction of a frame by the pattern
 ``<city>_<sequence>_<frame>*.png`` anywhere below the results, stops at a frame with none or two, and reads the regular
@@ -16,12 +16,10 @@ import numpy as np
 from stdc import files
 from stdc.data import png
 from stdc.data.frame_checks import decode_gray
-from stdc.data.labels import TRAIN_ID_TO_LABEL_ID, TRAIN_LABELS
+from stdc.data.labels import TRAIN_LABELS
 from stdc.data.layout import frame_of, shown
 from stdc.errors import InputError, InputErrors
-
-#: Follows the frame's name in the name of a prediction.
-PREDICTION_SUFFIX = "_pred_labelIds.png"
+from stdc.prediction.prediction_files import PREDICTION_SUFFIX
 
 #: Zip archives know no time before this; a fixed one makes equal predictions give equal bytes.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -29,15 +27,10 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _VALUES_SHOWN = 5
 
 
-def prediction_png(train_ids: np.ndarray) -> bytes:
-    """The PNG of a prediction: train ids (H, W), uint8, as label ids."""
-    return png.encode_gray(TRAIN_ID_TO_LABEL_ID[train_ids])
-
-
 def find_problems(
     folder: Path, frames: Sequence[Mapping[str, Any]], progress: Callable[[], None] = lambda: None
 ) -> List[str]:
-    """Everything that the server would refuse or count as wrong, a line each.
+    """Everything that the server would refuse or count as wrong, one line each.
 
     Args:
         folder: predictions, directly in it.

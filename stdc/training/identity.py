@@ -37,9 +37,12 @@ STEP_CODE = (
 
 #: Code that, beside it, decides which weights are the best.
 EVALUATION_CODE = (
+    "evaluation/counts.py",
     "evaluation/evaluate.py",
     "evaluation/metrics.py",
-    "evaluation/predict.py",
+    "prediction/predict.py",
+    "prediction/predictor.py",
+    "prediction/protocols.py",
 )
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Dict
-
-import numpy as np
 import paddle
 
 from stdc.data.dataset import EvalDataset
 from stdc.evaluation import metrics
 from stdc.evaluation.evaluate import evaluate, shard
-from stdc.evaluation.pictures import prediction_pictures
-from stdc.evaluation.predict import Protocol
+from stdc.evaluation.pictures import PredictionPictures
 from stdc.machine import ranks
 from stdc.machine.heartbeat import Limits
+from stdc.prediction.protocols import FULL_SIZE
 from stdc.training.recorder import Evaluation
-
-_PROTOCOL = Protocol("full", (1.0,), False)
 
 
 class Validation:
@@ -39,16 +34,13 @@ class Validation:
             iteration: optimizer steps done.
         """
         rank, world_size = ranks.rank_and_world()
-        (counts,) = evaluate(model, self.dataset, [_PROTOCOL], shard(len(self.dataset), rank, world_size))
+        indices = shard(len(self.dataset), rank, world_size)
+        pictures = PredictionPictures(self.dataset, indices, self.pictures if rank == 0 else 0)
+        (counts,) = evaluate(model, self.dataset, [FULL_SIZE], indices, watches=[pictures.watch])
         confusion = paddle.to_tensor(counts.confusion)
         if world_size > 1:
             # Shards take unequal time, and a collective of gloo waits half a minute only.
             ranks.meet(f"evaluated-{iteration}", self.limits.pause_s)
             paddle.distributed.all_reduce(confusion)
         figures = metrics.figures(confusion.numpy())
-        shown: Dict[str, np.ndarray] = {}
-        if rank == 0 and self.pictures:
-            model.eval()
-            shown = prediction_pictures(model, self.dataset, self.pictures)
-            model.train()
-        return Evaluation(figures["miou"], figures["class_iou"], shown)
+        return Evaluation(figures["miou"], figures["class_iou"], pictures.drawn)

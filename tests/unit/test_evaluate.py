@@ -19,10 +19,14 @@ from PIL import Image
 from stdc.data.dataset import EvalDataset
 from stdc.data.entry import Entry
 from stdc.errors import InputError
-from stdc.evaluation import evaluate, metrics, predict
-from stdc.evaluation.predict import Protocol
+from stdc.evaluation import counts as counting
+from stdc.evaluation import evaluate, metrics
+from stdc.evaluation.document import Computed, document
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import state_arrays, with_unused_heads
+from stdc.prediction import predict
+from stdc.prediction.protocols import Protocol, read_protocols
+from stdc.recipe import Network
 from stdc.weights import array_files
 
 FULL = Protocol("full", (1.0,), False)
@@ -164,9 +168,9 @@ def test_any_number_of_processes_gives_the_same_figures(network: TinyNet, datase
         for rank in range(world_size):
             indices = evaluate.shard(len(dataset), rank, world_size)
             path = tmp_path / f"{world_size}-{rank}.npz"
-            evaluate.save_counts(path, evaluate.evaluate(network, dataset, protocols, indices))
-            parts.append(evaluate.load_counts(path, protocols))
-        documents.append(json.dumps(evaluate.document(evaluate.merge(parts), frames, "0" * 64, "test")))
+            counting.save_counts(path, evaluate.evaluate(network, dataset, protocols, indices))
+            parts.append(counting.load_counts(path, protocols))
+        documents.append(json.dumps(document(counting.merge(parts), frames, Computed("0" * 64, "test"))))
     assert len(set(documents)) == 1
     assert json.loads(documents[0])["iiou"]["class_iiou"]["car"] > 0
 
@@ -183,35 +187,35 @@ def test_shards_hold_every_index_once() -> None:
 def test_image_counted_twice_is_refused(network: TinyNet, dataset: EvalDataset) -> None:
     part = evaluate.evaluate(network, dataset, [FULL], [0, 1])
     with pytest.raises(ValueError, match="image 1 was evaluated twice"):
-        evaluate.merge([part, evaluate.evaluate(network, dataset, [FULL], [1])])
+        counting.merge([part, evaluate.evaluate(network, dataset, [FULL], [1])])
 
 
 def test_document_refuses_a_part_of_the_images(network: TinyNet, dataset: EvalDataset) -> None:
     counts = evaluate.evaluate(network, dataset, [FULL], [0, 1, 2, 3])
     frames = [entry.frame for entry in dataset.entries]
     with pytest.raises(ValueError, match="1 of 5 images were not evaluated, the first is ulm_000004_000019"):
-        evaluate.document(counts, frames, "", "")
+        document(counts, frames, Computed("", ""))
 
 
 def test_document_holds_what_the_contract_names(network: TinyNet, dataset: EvalDataset) -> None:
     frames = [entry.frame for entry in dataset.entries]
     counts = evaluate.evaluate(network, dataset, [FULL, SEG50])
-    document = evaluate.document(counts, frames, "ab" * 32, "paddle cpu")
-    assert document["miou"] == metrics.mean_iou(counts[0].confusion) == document["protocols"][0]["miou"]
-    assert document["protocols"][1]["confusion"] == counts[1].confusion.tolist() != document["confusion"]
-    assert document["images"] == 5 and "iiou" not in document
-    assert document["protocol"] == {
+    content = document(counts, frames, Computed("ab" * 32, "paddle cpu", "float32 (tf32)"))
+    assert content["miou"] == metrics.mean_iou(counts[0].confusion) == content["protocols"][0]["miou"]
+    assert content["protocols"][1]["confusion"] == counts[1].confusion.tolist() != content["confusion"]
+    assert content["images"] == 5 and "iiou" not in content
+    assert content["protocol"] == {
         "name": "full",
         "size": None,  # the five images differ
         "scales": [1.0],
         "flip": False,
-        "precision": "float32",
+        "precision": "float32 (tf32)",
         "weights_sha256": "ab" * 32,
         "backend": "paddle cpu",
     }
-    assert [entry["frame"] for entry in document["per_image"]] == frames
+    assert [entry["frame"] for entry in content["per_image"]] == frames
     one = counts[0].confusions[3]
-    assert document["per_image"][3]["pixel_accuracy"] == np.trace(one) / one.sum()
+    assert content["per_image"][3]["pixel_accuracy"] == np.trace(one) / one.sum()
 
 
 def test_training_mode_comes_back(dataset: EvalDataset) -> None:
@@ -230,7 +234,13 @@ def test_unreadable_image_ends_the_evaluation_by_name(network: TinyNet, dataset:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ([], "evaluate.protocols: empty"),
+        ([], r"evaluate.protocols: \[\]; a list of 1 to 20"),
+        ({"name": "a"}, "evaluate.protocols: "),
+        (["a"], r"evaluate.protocols\[0\]: 'a'"),
+        ([{"name": 5}], r"evaluate.protocols\[0\].name: 5"),
+        ([{"name": "a", "scales": [float("nan")]}], r"evaluate.protocols\[0\].scales"),
+        ([{"name": "a", "scales": ["1"]}], r"evaluate.protocols\[0\].scales"),
+        ([{"name": "a", "flip": "yes"}], r"evaluate.protocols\[0\].flip"),
         ([{"name": "a", "scales": []}], r"evaluate.protocols\[0\].scales"),
         ([{"name": "a", "scales": [1.0, -1.0]}], r"evaluate.protocols\[0\].scales"),
         ([{"name": "a", "scales": [1.0]}, {"name": "a", "scales": [0.5]}], r"\[1\].name: 'a' is there twice"),
@@ -238,12 +248,12 @@ def test_unreadable_image_ends_the_evaluation_by_name(network: TinyNet, dataset:
 )
 def test_protocols_that_make_no_sense_name_the_key(section: List[Dict[str, Any]], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        predict.read_protocols(section)
+        read_protocols(section)
 
 
 def test_protocols_are_read_with_their_scales_in_order() -> None:
     section = [{"name": "ms", "scales": [1, 0.5, 0.5], "flip": True}, {"name": "one", "scales": [1.0]}]
-    assert predict.read_protocols(section) == [Protocol("ms", (0.5, 1.0), True), Protocol("one", (1.0,), False)]
+    assert read_protocols(section) == (Protocol("ms", (0.5, 1.0), True), Protocol("one", (1.0,), False))
 
 
 # The programs, from files to files.
@@ -334,7 +344,7 @@ def test_network_with_one_parameter_missing_is_not_evaluated(tmp_path: Path) -> 
     del arrays["ffm.conv1.weight"]
     array_files.write_pdparams(tmp_path / "model.pdparams", arrays)
     with pytest.raises(InputError, match=r"model\.pdparams: .*ffm\.conv1\.weight: missing"):
-        predict.load_network({"backbone": "stdc1"}, tmp_path / "model.pdparams")
+        predict.load_network(Network("stdc1"), tmp_path / "model.pdparams")
 
 
 def test_predictions_are_found_and_scored_alike_by_the_official_evaluation(

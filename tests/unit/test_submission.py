@@ -13,7 +13,8 @@ from cityscapesscripts.helpers.csHelpers import getCsFileInfo
 from PIL import Image
 
 from stdc.errors import InputError, InputErrors
-from stdc.evaluation.submission import PREDICTION_SUFFIX, prediction_png, write_submission
+from stdc.evaluation.submission import write_submission
+from stdc.prediction.prediction_files import PREDICTION_SUFFIX, prediction_png
 
 FRAMES: List[Dict[str, Any]] = [
     {"frame": f"berlin_{number:06d}_000019", "size": [16, 32], "split": "test"} for number in range(4)

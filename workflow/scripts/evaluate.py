@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import program
-from stdc.files import read_json
 from stdc.machine import ranks
+from stdc.stages import read_evaluate_stage
 
 
 def log(line: str) -> None:
@@ -19,7 +19,7 @@ def main(options: argparse.Namespace) -> None:
     from stdc.evaluation.evaluate_job import EvaluateJob
 
     job = EvaluateJob(
-        config=read_json(options.config),
+        stage=read_evaluate_stage(options.config),
         weights=options.weights,
         dataset=options.dataset,
         labels=options.labels,
@@ -27,10 +27,10 @@ def main(options: argparse.Namespace) -> None:
         index=options.index,
         val_list=options.list,
         output=options.output,
-        kind=options.device,
+        device=options.device,
         devices=options.devices,
         threads=options.threads,
-        say=log,
+        log=log,
     )
     job.run(ranks.without_option(sys.argv, "--log"))
 

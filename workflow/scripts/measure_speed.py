@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 
 import program
-from stdc.files import read_json, write_json
+from stdc.files import write_json
+from stdc.stages import read_speed_stage
+from stdc.units import size_text
+
+
+def log(line: str) -> None:
+    print(f"measure_speed: {line}", file=sys.stderr, flush=True)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -30,26 +36,25 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(options: argparse.Namespace) -> None:
-    from stdc.evaluation.speed import measure_inference, training_speed
+    from stdc.evaluation.speed import measure_inference, read_devices, read_intervals, training_speed
     from stdc.machine import devices
-    from stdc.training.recorder import read_history
+    from stdc.prediction import backends
 
-    config = read_json(options.config)
-    hardware = read_json(options.provenance)["hardware"]
+    stage = read_speed_stage(options.config)
+    intervals, trained_on = read_intervals(options.history), read_devices(options.provenance)
+    backend = backends.resolve(stage.speed.backend, options.device, log)
     devices.prepare(options.device, options.threads)
     devices.select(options.device)
-    from stdc.evaluation.predict import load_network
-
-    model = load_network(config["model"], options.weights)
-    inference = measure_inference(model, config["speed"], options.device)
+    source = backends.Source(stage.network, options.weights, options.device, options.threads)
+    inference = measure_inference(backends.open_predictor(backend, source), stage.speed)
+    inference["precision"] = devices.precision(options.device)
     inference["threads"] = options.threads
-    training = training_speed(read_history(options.history), hardware["devices"])
+    training = training_speed(intervals, trained_on)
     write_json(options.output, {"inference": inference, "training": training})
     middle = inference["latency_ms"]["p50"]
-    print(
-        f"measure_speed: inference {inference['fps']:.2f} FPS, {middle:.1f} ms in the middle, at "
-        f"{inference['size'][1]}x{inference['size'][0]}; training {training['images_per_s']} images/s",
-        file=sys.stderr,
+    log(
+        f"inference {inference['fps']:.2f} FPS, {middle:.1f} ms in the middle, at "
+        f"{size_text(inference['size'])}; training {training['images_per_s']} images/s"
     )
 
 

@@ -1,4 +1,7 @@
-"""Predict the frames of a split as label id PNGs, named as the Cityscapes server finds them."""
+"""Predict a picture, a folder of pictures, a video, or the frames of a split: label ids as PNG, and color pictures.
+
+With `--dataset` and `--manifest` the predictions are named as the Cityscapes server finds them.
+"""
 
 from __future__ import annotations
 
@@ -7,54 +10,75 @@ import sys
 from pathlib import Path
 
 import program
-from stdc import files, recipe
-from stdc.data.dataset import EvalDataset
 from stdc.data.entries import image_entries
 from stdc.data.layout import SPLITS, refuse_inside
 from stdc.data.manifest import read_manifest
 from stdc.errors import InputError
-from stdc.machine import devices
-from stdc.progress import Progress
+from stdc.presets import PRESETS
+from stdc.stages import read_evaluate_stage
+
+
+def log(line: str) -> None:
+    print(f"predict: {line}", file=sys.stderr, flush=True)
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = program.parser(
-        "predict",
-        __doc__ or "",
-        "--config evaluate.json --weights model.pdparams --dataset /data/cityscapes --manifest manifest.json "
-        "--output predictions",
+        "predict", __doc__ or "", "--weights model.pdparams --input drive.mp4 --output predictions --overlay"
     )
-    for name, kind, text in (
-        ("config", "FILE", "stage configuration: model, train, evaluate; the first protocol is used"),
-        ("weights", "FILE", "trained weights, .pdparams or .safetensors"),
-        ("dataset", "FOLDER", "dataset root; only read"),
-        ("manifest", "FILE", "manifest of the dataset"),
-        ("output", "FOLDER", "folder of the predictions"),
-    ):
-        parser.add_argument(f"--{name}", type=Path, required=True, metavar=kind, help=text)
-    parser.add_argument("--split", default="test", choices=SPLITS, help="which frames")
-    parser.add_argument("--overlay", action="store_true", help="also color pictures, in the subfolder overlays/")
+    parser.add_argument(
+        "--weights", type=Path, required=True, metavar="FILE", help=".pdparams, .safetensors, or exported .onnx"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder of the predictions")
+    parser.add_argument("--input", type=Path, metavar="PATH", help="a picture, a folder of pictures, or a video")
+    parser.add_argument("--dataset", type=Path, metavar="FOLDER", help="instead of --input: dataset root; only read")
+    parser.add_argument("--manifest", type=Path, metavar="FILE", help="manifest of the dataset")
+    parser.add_argument("--split", default="test", choices=SPLITS, help="which frames of the dataset")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="stage configuration: model, train, evaluate; the first protocol is used. Without it the network is told "
+        "by its weights, and the images are seen at full size",
+    )
+    parser.add_argument(
+        "--preset", default="paddleseg", choices=sorted(PRESETS), help="without --config: whose mean and std"
+    )
+    parser.add_argument(
+        "--backend", choices=("paddle", "onnxruntime"), help="what computes (default: the configuration's, or paddle)"
+    )
+    parser.add_argument("--color", action="store_true", help="also the classes in color, in the subfolder colors/")
+    parser.add_argument("--overlay", action="store_true", help="also image and color in one, in overlays/")
+    parser.add_argument("--side-by-side", action="store_true", help="also image beside color, in side_by_side/")
     program.add_device_options(parser)
     return parser
 
 
 def main(options: argparse.Namespace) -> None:
-    config = files.read_json(options.config)
-    refuse_inside(options.output, options.dataset, "predictions")
-    entries = image_entries(options.dataset, read_manifest(options.manifest), options.split)
-    if not entries:
-        raise InputError(f"{options.manifest}: no frame in split {options.split}")
-    dataset = EvalDataset(entries, *recipe.normalization(config["train"]))
-    devices.prepare(options.device, options.threads)
+    from stdc.prediction.predict_job import source_of_frames, write_predictions
+    from stdc.prediction.prediction_files import Wanted
+    from stdc.prediction.sources import open_source
+    from stdc.prediction.trained import Wish, open_trained
 
-    from stdc.evaluation import predict
-
-    devices.select(options.device)
-    protocol = predict.read_protocols(config["evaluate"]["protocols"])[0]
-    model = predict.load_network(config["model"], options.weights)
-    progress = Progress("images", len(dataset))
-    predict.write_predictions(model, dataset, protocol, options.output, options.overlay, progress.step)
-    progress.finish()
+    if (options.input is None) == (options.dataset is None):
+        raise InputError("either --input or --dataset is needed, and not both")
+    if options.dataset is not None and options.manifest is None:
+        raise InputError("--manifest is needed with --dataset; check_dataset makes it")
+    stage = None if options.config is None else read_evaluate_stage(options.config)
+    if options.input is not None:
+        if options.input.is_dir():
+            refuse_inside(options.output, options.input, "predictions")
+        source = open_source(options.input)
+    else:
+        refuse_inside(options.output, options.dataset, "predictions")
+        entries = image_entries(options.dataset, read_manifest(options.manifest), options.split)
+        if not entries:
+            raise InputError(f"{options.manifest}: no frame in split {options.split}")
+        source = source_of_frames(entries)
+    wish = Wish(options.weights, stage, options.preset, options.backend, options.device, options.threads)
+    wanted = Wanted(options.color, options.overlay, options.side_by_side)
+    count = write_predictions(open_trained(wish, log), source, options.output, wanted, log)
+    log(f"{count} predictions in {options.output}")
 
 
 if __name__ == "__main__":

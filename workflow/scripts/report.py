@@ -98,11 +98,12 @@ def _predictor(
 
     devices.prepare(options.device, options.threads)
     devices.select(options.device)
-    from stdc.evaluation.predict import Protocol, load_network, predict
+    from stdc.prediction.predict import load_network, predict
+    from stdc.prediction.protocols import Protocol
 
     main = result.metrics["protocol"]
     protocol = Protocol(str(main.get("name")), tuple(main.get("scales") or (1.0,)), bool(main.get("flip")))
-    model = load_network(config["model"], weights)
+    model = load_network(recipe.part_of(recipe.Network, config["model"]), weights)
     mean, std = recipe.normalization(config["train"])
 
     def predicted(position: int) -> Any:

@@ -33,9 +33,9 @@ from paddleseg.utils import metrics as peer_metrics
 from stdc.data.dataset import EvalDataset
 from stdc.evaluation import metrics
 from stdc.evaluation.evaluate import evaluate
-from stdc.evaluation.predict import Protocol
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_segmentor, state_arrays, with_unused_heads
+from stdc.prediction.protocols import FULL_SIZE
 from stdc.weights.array_files import write_pdparams
 
 FRAMES, HEIGHT, WIDTH = 6, 128, 256
@@ -83,7 +83,7 @@ def rows() -> List[Dict[str, Any]]:
         miou, _, class_iou, _, _ = val.evaluate(theirs, dataset, num_workers=0, print_detail=False)
         entries = [SimpleNamespace(frame=image.stem, image=image, label=label) for image, label in pairs]
         half = (0.5, 0.5, 0.5)
-        (counts,) = evaluate(ours, EvalDataset(entries, half, half), [Protocol("whole", (1.0,), False)])
+        (counts,) = evaluate(ours, EvalDataset(entries, half, half), [FULL_SIZE])
     our_classes = metrics.class_iou(counts.confusion)
     # Classes that occur nowhere are counted differently; here there are none.
     assert None not in our_classes and max(our_classes) > 0
