@@ -30,7 +30,7 @@ def arguments() -> argparse.ArgumentParser:
         "--weights", type=Path, required=True, metavar="FILE", help=".pdparams, .safetensors, or exported .onnx"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder of the predictions")
-    parser.add_argument("--input", type=Path, metavar="PATH", help="a picture, a folder of pictures, or a video")
+    parser.add_argument("--input", type=Path, metavar="FILE", help="a picture, a video, or a folder of pictures")
     parser.add_argument("--dataset", type=Path, metavar="FOLDER", help="instead of --input: dataset root; only read")
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="manifest of the dataset")
     parser.add_argument("--split", default="test", choices=SPLITS, help="which frames of the dataset")
