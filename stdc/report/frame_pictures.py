@@ -5,17 +5,15 @@ from __future__ import annotations
 import base64
 from typing import Any, Callable, List, Mapping, NamedTuple, Sequence
 
-import cv2
 import numpy as np
 
 from stdc.data.dataset import read_image, read_label
-from stdc.data.labels import IGNORE, TRAIN_ID_TO_COLOR
+from stdc.pictures import at_most_wide, color_map, encode_jpeg, encode_png, error_map
 
 #: Width of a picture in pixels; two stand side by side on the page.
 WIDTH = 512
 
 _JPEG_QUALITY = 82
-_ERROR_COLOR = (232, 62, 54)
 
 #: Position of a frame in `per_image` -> predicted train ids (H, W), uint8.
 Predict = Callable[[int], np.ndarray]
@@ -89,44 +87,23 @@ def make_pictures(
                 miou=entry["miou"],
                 pixel_accuracy=entry.get("pixel_accuracy"),
                 image=jpeg_uri(image),
-                truth=png_uri(TRAIN_ID_TO_COLOR[truth]),
-                prediction=png_uri(TRAIN_ID_TO_COLOR[prediction]),
+                truth=png_uri(color_map(truth)),
+                prediction=png_uri(color_map(prediction)),
                 errors=jpeg_uri(error_map(image, truth, prediction)),
             )
         )
     return made
 
 
-def error_map(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """The image in gray, wrong pixels in red; pixels that do not count are dark."""
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) * 0.6 + 60
-    shown = np.repeat(gray[..., None], 3, axis=2)
-    counted = truth != IGNORE
-    wrong = counted & (truth != prediction)
-    shown[wrong] = 0.25 * shown[wrong] + 0.75 * np.array(_ERROR_COLOR, np.float32)
-    shown[~counted] *= 0.35
-    return shown.round().clip(0, 255).astype(np.uint8)
-
-
 def jpeg_uri(image: np.ndarray) -> str:
     """A photograph, (H, W, 3), uint8, RGB, as a JPEG of at most `WIDTH` pixels across."""
-    return _uri(_shrunk(image, cv2.INTER_AREA), ".jpg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY], "image/jpeg")
+    return _uri("image/jpeg", encode_jpeg(at_most_wide(image, WIDTH, mix_colors=True), _JPEG_QUALITY))
 
 
 def png_uri(image: np.ndarray) -> str:
     """Flat colors, (H, W, 3), uint8, RGB, as a PNG of at most `WIDTH` pixels across; shrinking mixes no colors."""
-    return _uri(_shrunk(image, cv2.INTER_NEAREST), ".png", [cv2.IMWRITE_PNG_COMPRESSION, 9], "image/png")
+    return _uri("image/png", encode_png(at_most_wide(image, WIDTH, mix_colors=False), compression=9))
 
 
-def _shrunk(image: np.ndarray, interpolation: int) -> np.ndarray:
-    height, width = image.shape[:2]
-    if width <= WIDTH:
-        return image
-    return cv2.resize(image, (WIDTH, max(1, round(height * WIDTH / width))), interpolation=interpolation)
-
-
-def _uri(image: np.ndarray, suffix: str, options: List[int], kind: str) -> str:
-    done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    if not done:
-        raise RuntimeError(f"OpenCV cannot write {suffix}")
-    return f"data:{kind};base64,{base64.b64encode(data.tobytes()).decode('ascii')}"
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -24,7 +24,7 @@ from stdc.report import page
 from stdc.report.confusion import heat_map, pixel_shares, taken_for
 from stdc.report.curves import MAX_POINTS, Series, line_chart, thinned, ticks
 from stdc.report.formatting import NONE
-from stdc.report.frame_pictures import WIDTH, Picture, choose_frames, error_map, jpeg_uri, make_pictures, png_uri
+from stdc.report.frame_pictures import WIDTH, Picture, choose_frames, jpeg_uri, make_pictures, png_uri
 from stdc.report.results_folder import Results, read_config, read_seed
 
 REFERENCE = load_reference()
@@ -377,16 +377,6 @@ def test_label_pictures_keep_exact_colors_and_are_shrunk():
     photograph = decoded(jpeg_uri(np.full((8, 16, 3), (200, 100, 50), np.uint8)))
     assert photograph.shape == (8, 16, 3)
     np.testing.assert_allclose(photograph[4, 8], (200, 100, 50), atol=6)
-
-
-def test_errors_are_red_right_pixels_gray_and_void_dark():
-    image = np.full((1, 3, 3), 100, np.uint8)
-    right, wrong, void = error_map(image, np.array([[3, 3, 255]], np.uint8), np.array([[3, 4, 3]], np.uint8))[
-        0
-    ].tolist()
-    assert right == [120, 120, 120]  # 0.6 * 100 + 60
-    assert wrong == [204, 76, 70]  # a quarter of the gray, three quarters of (232, 62, 54)
-    assert void == [42, 42, 42]
 
 
 def test_pictures_of_real_files_show_image_truth_and_prediction(tmp_path):
