@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import List, Optional, Sequence, Tuple
 
-_CELL, _LEFT, _TOP, _RIGHT = 25, 104, 92, 56
+_CELL, _LEFT, _TOP, _RIGHT, _BOTTOM = 25, 104, 92, 56, 24
 
 #: A share at or above this one is written into its cell as a number.
 _SHOWN_SHARE = 0.05
@@ -14,6 +14,8 @@ _SHOWN_SHARE = 0.05
 def heat_map(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> str:
     """The matrix as a picture: a row is a true class, a cell the share of its pixels predicted as the column's class.
 
+    The counts of the cell at the pointer, or at the finger, stand below it.
+
     Args:
         confusion: pixel counts, shape (C, C); row = truth, column = prediction.
         names: names of the C classes, in the order of the matrix.
@@ -21,7 +23,7 @@ def heat_map(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> str:
         SVG markup.
     """
     size = len(names)
-    width, height = _LEFT + size * _CELL + _RIGHT, _TOP + size * _CELL + 2
+    width, height = _LEFT + size * _CELL + _RIGHT, _TOP + size * _CELL + _BOTTOM
     parts = [f'<svg class="heat" viewBox="0 0 {width} {height}" role="img" aria-label="Confusion matrix">']
     for index, name in enumerate(names):
         middle = (index + 0.5) * _CELL
@@ -37,23 +39,22 @@ def heat_map(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> str:
             x, y = _LEFT + column * _CELL, _TOP + row * _CELL
             words = f"{names[row]} predicted as {names[column]}: {100 * share:.2f} % ({count:,} of {total:,} pixels)"
             kind = "hit" if row == column else "miss"
-            parts.append(
-                f'<g><title>{escape(words)}</title><rect class="cell" x="{x}" y="{y}" width="{_CELL - 1}" '
-                f'height="{_CELL - 1}" rx="2"/>'
-            )
+            box = f'x="{x}" y="{y}" width="{_CELL - 1}" height="{_CELL - 1}" rx="2"'
+            parts.append(f'<g class="spot"><rect class="cell" {box}/>')
             if count:
-                parts.append(
-                    f'<rect class="{kind}" x="{x}" y="{y}" width="{_CELL - 1}" height="{_CELL - 1}" rx="2" '
-                    f'fill-opacity="{max(share, 0.0002) ** (1.0 if kind == "hit" else 0.6):.3f}"/>'
-                )
+                parts.append(f'<rect class="{kind}" {box} fill-opacity="{opacity(share, kind == "hit"):.3f}"/>')
             if share >= _SHOWN_SHARE:
-                strong = " strong" if share > 0.55 else ""
                 parts.append(
-                    f'<text class="share{strong}" x="{x + (_CELL - 1) / 2}" y="{y + 16}" text-anchor="middle">'
+                    f'<text class="share" x="{x + (_CELL - 1) / 2}" y="{y + 16}" text-anchor="middle">'
                     f"{100 * share:.0f}</text>"
                 )
-            parts.append("</g>")
+            parts.append(f'<text class="readout" x="{_LEFT}" y="{height - 6}">{escape(words)}</text></g>')
     return "".join(parts) + "</svg>"
+
+
+def opacity(share: float, is_hit: bool) -> float:
+    """How strongly a cell is colored; small mistakes more than in proportion, or nobody would see them."""
+    return float(max(share, 0.0002) ** (1.0 if is_hit else 0.6))
 
 
 def taken_for(counts: Sequence[int], own: int) -> Optional[Tuple[int, float]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, Dict, List, Mapping, Tuple
+import math
+import shlex
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from stdc.report.formatting import NONE, TIMES, number, numbers, plain, short_hash
 from stdc.report.results_folder import Results, SeedResult, main_protocol
-from stdc.units import size_text
+from stdc.report.sharing import environment, path_free_argument, without_secrets
+from stdc.units import clock_text, size_text
 
 #: Label and value.
 Fact = Tuple[str, str]
@@ -60,33 +63,90 @@ def city_counts(manifest: Mapping[str, Any]) -> List[Fact]:
     return rows
 
 
-def provenance_of(seed: SeedResult) -> Dict[str, Any]:
-    """Code, machine, command and times of one training; what is not known is left out."""
+def provenance_of(seed: SeedResult, shared: bool) -> Dict[str, Any]:
+    """Code, machine, command and times of one training; what is not known is left out.
+
+    Args:
+        shared: for the page that may be shared, which names no place of the user's machine.
+    """
     provenance = seed.provenance
     device = provenance.get("device") or {}
     hardware = provenance.get("hardware") or {}
-    dirty = provenance.get("dirty")
-    command = provenance.get("command")
     facts = [
-        ("commit", f"{provenance.get('commit') or 'not known'}{', with uncommitted changes' if dirty else ''}"),
+        ("commit", _commit_text(provenance)),
         ("device", _device_text(device, hardware)),
         ("threads per process", plain(hardware.get("threads"))),
         ("data workers per device", plain(hardware.get("workers"))),
         ("started", plain(provenance.get("started"))),
         ("finished", plain(provenance.get("finished"))),
-        ("duration", _duration(provenance.get("started"), provenance.get("finished"))),
+        ("time spent training", _seconds_text(training_seconds(provenance))),
         ("run", plain(provenance.get("run_hash"))),
         ("manifest sha256", plain(provenance.get("manifest_sha256"))),
         ("weights sha256", plain(main_protocol(seed.metrics).get("weights_sha256"))),
-        ("command", " ".join(map(str, command)) if isinstance(command, list) else plain(command)),
+        ("command", command_text(provenance.get("command"), shared)),
     ]
-    versions = provenance.get("versions")
+    variables = device.get("environment") if isinstance(device, dict) else None
     return {
         "seed": seed.seed,
         "facts": [(label, value) for label, value in facts if value != NONE],
-        "versions": sorted(versions.items()) if isinstance(versions, dict) else [],
-        "environment": sorted((device.get("environment") or {}).items()) if isinstance(device, dict) else [],
+        "segments": segment_rows(provenance),
+        "versions": sorted((provenance.get("versions") or {}).items()),
+        "environment": sorted(environment(variables, shared).items()) if isinstance(variables, dict) else [],
     }
+
+
+def segments_of(provenance: Mapping[str, Any]) -> List[Mapping[str, Any]]:
+    """The processes that trained, one after another. A file written before they were noted tells of the last alone."""
+    return list(provenance.get("segments") or []) or [provenance]
+
+
+def segment_rows(provenance: Mapping[str, Any]) -> List[Dict[str, Any]]:
+    """What each process did, for a training that was stopped and went on; nothing for one that ran through."""
+    segments = segments_of(provenance)
+    if len(segments) < 2:
+        return []
+    return [
+        {
+            "started": plain(segment.get("started")),
+            "finished": plain(segment.get("finished")),
+            "seconds": _seconds(segment),
+            "from": segment.get("from_iteration"),
+            "to": segment.get("to_iteration"),
+            "commit": short_hash(segment.get("commit")) + (", changed" if segment.get("dirty") else ""),
+            "device": _device_text(segment.get("device"), {}),
+        }
+        for segment in segments
+    ]
+
+
+def training_seconds(provenance: Mapping[str, Any]) -> Optional[float]:
+    """Time that all processes of a training spent, without the pauses between them; None where one is not known."""
+    spent = [_seconds(segment) for segment in segments_of(provenance)]
+    known = [seconds for seconds in spent if seconds is not None]
+    return math.fsum(known) if known and len(known) == len(spent) else None
+
+
+def results_date(results: Results) -> Optional[str]:
+    """The day on which the last training ended, as YYYY-MM-DD; the page tells no other time."""
+    ends = [str(seed.provenance["finished"]) for seed in results.seeds if seed.provenance.get("finished")]
+    return max(ends)[:10] if ends else None
+
+
+def command_text(command: Any, shared: bool) -> str:
+    """A command line as it can be typed, without secrets; without places of the user's machine where it is shared."""
+    if isinstance(command, (list, tuple)):
+        words = [without_secrets(str(word)) for word in command]
+        return " ".join(
+            shlex.quote(word) for word in ([path_free_argument(word) for word in words] if shared else words)
+        )
+    return plain(command if command is None else without_secrets(str(command)))
+
+
+def _commit_text(provenance: Mapping[str, Any]) -> str:
+    commits = {(segment.get("commit"), bool(segment.get("dirty"))) for segment in segments_of(provenance)}
+    commits.add((provenance.get("commit"), bool(provenance.get("dirty"))))
+    texts = [f"{commit or 'not known'}{', with uncommitted changes' if dirty else ''}" for commit, dirty in commits]
+    return "; ".join(sorted(texts))
 
 
 def _device_text(device: Any, hardware: Mapping[str, Any]) -> str:
@@ -98,9 +158,18 @@ def _device_text(device: Any, hardware: Mapping[str, Any]) -> str:
     return f"{f'{count} {TIMES} ' if count else ''}{device.get('kind', '')} {device.get('name', '')}".strip()
 
 
-def _duration(started: Any, finished: Any) -> str:
+def _seconds(segment: Mapping[str, Any]) -> Optional[float]:
     try:
-        spent = datetime.datetime.fromisoformat(finished) - datetime.datetime.fromisoformat(started)
-    except (TypeError, ValueError):
-        return NONE
-    return str(spent)
+        started, finished = (_moment(segment[key]) for key in ("started", "finished"))
+        return max(0.0, (finished - started).total_seconds())
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _moment(text: Any) -> datetime.datetime:
+    # Python 3.8 does not know the Z of ISO 8601.
+    return datetime.datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+
+
+def _seconds_text(seconds: Optional[float]) -> str:
+    return NONE if seconds is None else clock_text(seconds)

@@ -25,6 +25,7 @@ from stdc.report.confusion import heat_map, pixel_shares, taken_for
 from stdc.report.curves import MAX_POINTS, Series, line_chart, thinned, ticks
 from stdc.report.formatting import NONE
 from stdc.report.frame_pictures import WIDTH, Picture, choose_frames, jpeg_uri, make_pictures, png_uri
+from stdc.report.html import style_sheet
 from stdc.report.results_folder import Results, read_config, read_seed
 
 REFERENCE = load_reference()
@@ -101,7 +102,7 @@ def test_page_needs_neither_network_nor_script(tmp_path):
     assert not [name for _, name, _ in read.attributes if name.startswith("on")]
     policy = next(value for _, _, value in read.attributes if value and "default-src" in value)
     assert "default-src 'none'" in policy and "script-src" not in policy
-    style = (Path(page.__file__).with_name(page.STYLE)).read_text(encoding="utf-8")
+    style = style_sheet()
     assert "url(" not in style and "@import" not in style
 
 
@@ -248,7 +249,7 @@ def test_slow_data_pipeline_is_pointed_out(tmp_path):
         ("metrics.json", '{"miou": 1}', "class_iou: missing"),
         ("metrics_best.json", "nonsense", "not readable as JSON"),
         ("history.jsonl", '{"iteration": 1}\n{"iter', "line 2 is not JSON"),
-        ("history.jsonl", '{"loss": 1}\n', "line 1: an event with an iteration"),
+        ("history.jsonl", '{"loss": 1}\n', "line 1: iteration: missing"),
         ("speed.json", "3", "a JSON object is expected"),
     ],
 )
@@ -314,13 +315,18 @@ def test_thinning_keeps_means_and_the_last_place():
     assert thinned(points[:7]) == points[:7]
 
 
+def readouts(drawn: ElementTree.Element) -> List[str]:
+    """What a drawing says of each place that can be pointed at."""
+    return ["".join(text.itertext()) for text in drawn.iter("text") if text.get("class") == "readout"]
+
+
 def test_chart_places_values_in_proportion():
     drawn = ElementTree.fromstring(line_chart("t", [Series("s", [(0, 0), (50, 5), (100, 10)], "c0")]))
     points = [tuple(map(float, pair.split(","))) for pair in drawn.find("polyline").get("points").split()]
     (x0, y0), (x1, y1), (x2, y2) = points
     assert x1 - x0 == pytest.approx(x2 - x1, abs=0.11) and y0 - y1 == pytest.approx(y1 - y2, abs=0.11)
     assert y2 < y0, "up is more"
-    titles = [title.text for title in drawn.iter("title")]
+    titles = readouts(drawn)
     assert titles == ["iteration 0: s 0", "iteration 50: s 5", "iteration 100: s 10"]
 
 
@@ -331,7 +337,7 @@ def test_chart_without_points_is_left_out_and_one_point_is_drawn():
 
 def test_heat_map_tells_integers_and_shares():
     drawn = heat_map([[6, 2], [0, 0]], ["a", "b"])
-    titles = [title.text for title in ElementTree.fromstring(drawn).iter("title")]
+    titles = readouts(ElementTree.fromstring(drawn))
     assert titles[:2] == ["a predicted as a: 75.00 % (6 of 8 pixels)", "a predicted as b: 25.00 % (2 of 8 pixels)"]
     assert titles[3] == "b predicted as b: 0.00 % (0 of 0 pixels)"
 

@@ -1,0 +1,154 @@
+"""From the files of a finished run to its verdict and its pages."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Sequence
+
+from stdc.errors import InputError
+from stdc.files import sha256_file, write_json, write_text
+from stdc.published.reference import load_reference
+from stdc.published.verdict import judge
+from stdc.report.results_folder import (
+    Results,
+    SeedResult,
+    files_of,
+    read_config,
+    read_dataset_manifest,
+    read_seed,
+    read_stage_costs,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from stdc.data.lists import Pair
+    from stdc.report.frame_pictures import Picture
+
+METRICS_ONLY = "_metrics_only"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportJob:
+    """What a report is made from, and where it goes.
+
+    Attributes:
+        config: configuration of the report stage.
+        results: the results folder, with seed<k>/.
+        manifest: of the dataset check.
+        dataset: root of the dataset, which is only read; labels: folder of train id rasters; val_list: list of the
+            validation frames. These three are needed where pictures are wanted.
+        benchmarks: Snakemake's measurements of the stages; those that are not there are left out.
+        command: words of the command that started the run; empty where it is not known.
+        device, threads: what predicts the pictured frames.
+        verdict, report: files to write; a second page without pictures is written beside the report.
+    """
+
+    config: Path
+    results: Path
+    manifest: Path
+    dataset: Path
+    labels: Path
+    val_list: Path
+    benchmarks: Sequence[Path]
+    command: Sequence[str]
+    device: str
+    threads: int
+    verdict: Path
+    report: Path
+
+    @property
+    def shared(self) -> Path:
+        """The page without pictures."""
+        return self.report.with_name(self.report.stem + METRICS_ONLY + self.report.suffix)
+
+    def run(self) -> Dict[str, Any]:
+        """Write both pages and, last, the verdict.
+
+        Returns:
+            The content of `verdict.json`.
+        Raises:
+            InputError: a file is missing, damaged or of another shape.
+        """
+        from stdc.report import page
+
+        config = read_config(self.config)
+        manifest = read_dataset_manifest(self.manifest)
+        seeds = [read_seed(self.results / f"seed{seed}", seed) for seed in config["seeds"]]
+        results = Results(
+            config=config,
+            manifest=manifest,
+            manifest_sha256=sha256_file(self.manifest),
+            seeds=seeds,
+            costs=read_stage_costs(self.benchmarks),
+            files=files_of(self.results, config["seeds"], beside={self.verdict.name, self.shared.name}),
+            command=self.command,
+        )
+        reference = load_reference()
+        verdict = judge(results.evidence(), reference)
+        pictures = self._pictures(config, seeds[0])
+        write_text(self.shared, page.render(results, verdict, reference, None))
+        write_text(self.report, page.render(results, verdict, reference, pictures, self.shared.name))
+        write_json(self.verdict, verdict)
+        return verdict
+
+    def _pictures(self, config: Mapping[str, Any], result: SeedResult) -> List[Picture]:
+        """Pictures of some validation frames with the first seed's final weights."""
+        count = int(config["report"].get("overlays") or 0)
+        per_image: Sequence[Mapping[str, Any]] = result.metrics.get("per_image") or []
+        weights = self.results / f"seed{result.seed}" / "model.pdparams"
+        if count < 1 or not per_image or not weights.exists():
+            return []
+        from stdc.report.frame_pictures import choose_frames, make_pictures
+
+        choices = choose_frames(per_image, count)
+        frames = [str(per_image[choice.position]["frame"]) for choice in choices]
+        pairs = self._pairs(str(config["data"].get("separator", ",")), frames)
+        predict = self._predictor(config, result, weights)
+        return make_pictures(
+            per_image, choices, pairs, lambda position: predict(pairs[str(per_image[position]["frame"])])
+        )
+
+    def _pairs(self, separator: str, frames: Sequence[str]) -> Dict[str, Pair]:
+        """Image and label of the frames of the validation list, by name."""
+        from stdc.data.lists import read_list
+
+        pairs = {pair.frame: pair for pair in read_list(self.val_list, self.dataset, self.labels, separator)}
+        missing = [frame for frame in frames if frame not in pairs]
+        if missing:
+            raise InputError(f"{self.val_list}: {missing[0]} was evaluated but is not in the list; run evaluate again")
+        return pairs
+
+    def _predictor(
+        self, config: Mapping[str, Any], result: SeedResult, weights: Path
+    ) -> Callable[[Pair], np.ndarray]:
+        """A function from a frame's files to train ids (H, W), under the main protocol."""
+        from stdc import recipe
+        from stdc.data.dataset import EvalDataset
+        from stdc.machine import devices
+
+        devices.prepare(self.device, self.threads)
+        devices.select(self.device)
+        from stdc.evaluation.predict import Protocol, load_network, predict
+
+        main = result.metrics["protocol"]
+        protocol = Protocol(str(main.get("name")), tuple(main.get("scales") or (1.0,)), bool(main.get("flip")))
+        model = load_network(config["model"], weights)
+        mean, std = recipe.normalization(config["train"])
+
+        def predicted(pair: Pair) -> np.ndarray:
+            train_ids: np.ndarray = predict(model, EvalDataset([pair], mean, std)[0][0], [protocol])[0]
+            return train_ids
+
+        return predicted
+
+
+def announcement(verdict: Mapping[str, Any], report: Path, shared: Path) -> str:
+    """The verdict for a terminal, one reason per line."""
+    but = ", but:" if verdict["reasons"] else ""
+    rule = "-" * 78
+    lines = [rule, verdict["verdict"], f"  {verdict['summary']}{but}"]
+    lines += [f"  - {reason}" for reason in verdict["reasons"]]
+    lines += [f"  report: {report}", f"  to share, without pictures: {shared}", rule]
+    return "\n" + "\n".join(lines) + "\n"
