@@ -40,7 +40,7 @@ ROOMS: Dict[str, Set[str]] = {
     "prediction": {"data", "machine", "nn", "weights"},
     "evaluation": {"data", "machine", "prediction"},
     "training": {"data", "evaluation", "machine", "nn", "prediction", "weights"},
-    "report": {"data", "evaluation", "published"},
+    "report": {"data", "evaluation", "machine", "prediction", "published"},
     "doctor": {"data", "evaluation", "machine", "nn", "prediction", "published"},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 STYLE = "style.css"
 
 
+@functools.lru_cache(maxsize=None)
 def environment(shared: bool) -> Environment:
     """Templates whose values are escaped; on a page that may be shared, secrets and absolute paths are taken out too.
 

@@ -9,6 +9,7 @@ from stdc import recipe
 from stdc.data.labels import CATEGORY_NAMES
 from stdc.evaluation.metrics import mean_score
 from stdc.published import recipe_diff
+from stdc.published.forecast import Dataset, forecast, planned_evidence
 from stdc.published.reference import Reference
 from stdc.report import tables
 from stdc.report.charts import class_charts, learning_charts
@@ -86,6 +87,7 @@ def render(
             verdict=verdict,
             decisive=next(row for row in verdict["comparisons"] if row["id"] == verdict["decisive"]),
             verdict_style=_VERDICT_STYLES.get(verdict["verdict"], "neutral"),
+            forecast=_forecast_text(results, reference),
             tiles=_tiles(results, verdict),
             protocol=protocol_line(first.metrics),
             charts=learning_charts(results, verdict),
@@ -126,6 +128,17 @@ def render(
             files=[(path, words) for path, words in results.files if not shared or "/" not in path],
         )
     )
+
+
+def _forecast_text(results: Results, reference: Reference) -> str:
+    """What could be said before training, from the configuration and the number of images alone."""
+    splits = results.manifest.get("splits") or {}
+    frames = {split: int((splits.get(split) or {}).get("frames", 0)) for split in ("train", "val")}
+    dataset = Dataset(str(results.config["dataset_kind"]), "", frames)
+    found = forecast(planned_evidence(results.config, dataset), reference)
+    rows = [row for row in found["rows"] if row["id"] in found["comparable"]]
+    figures = ", ".join(f"{row['published']:.2f} % ({row['framework']})" for row in rows)
+    return f"comparable with {figures}" if rows else "comparable with no published figure"
 
 
 def _tiles(results: Results, verdict: Mapping[str, Any]) -> List[Tile]:

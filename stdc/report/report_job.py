@@ -120,9 +120,7 @@ class ReportJob:
             raise InputError(f"{self.val_list}: {missing[0]} was evaluated but is not in the list; run evaluate again")
         return pairs
 
-    def _predictor(
-        self, config: Mapping[str, Any], result: SeedResult, weights: Path
-    ) -> Callable[[Pair], np.ndarray]:
+    def _predictor(self, config: Mapping[str, Any], result: SeedResult, weights: Path) -> Callable[[Pair], np.ndarray]:
         """A function from a frame's files to train ids (H, W), under the main protocol."""
         from stdc import recipe
         from stdc.data.dataset import EvalDataset
@@ -130,11 +128,12 @@ class ReportJob:
 
         devices.prepare(self.device, self.threads)
         devices.select(self.device)
-        from stdc.evaluation.predict import Protocol, load_network, predict
+        from stdc.prediction.predict import load_network, predict
+        from stdc.prediction.protocols import Protocol
 
         main = result.metrics["protocol"]
         protocol = Protocol(str(main.get("name")), tuple(main.get("scales") or (1.0,)), bool(main.get("flip")))
-        model = load_network(config["model"], weights)
+        model = load_network(recipe.part_of(recipe.Network, config["model"]), weights)
         mean, std = recipe.normalization(config["train"])
 
         def predicted(pair: Pair) -> np.ndarray:

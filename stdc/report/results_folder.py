@@ -163,6 +163,9 @@ _CONFIG = {
     "train": dict,
     "data": {"separator?": str, "subset?": optional(map_of(optional(count())))},
     "report": {"overlays?": optional(count())},
+    "evaluate": {
+        "protocols?": list_of({"name?": optional(str), "scales?": list_of(number(0)), "flip?": optional(bool)})
+    },
 }
 
 

@@ -46,14 +46,47 @@ async function look(browser, job, file) {
       await context.close();
     }
   }
+  await touch(browser, address, seen);
   // Printed from a dark desktop, which must not put light text on white paper.
   const context = await browser.newContext({ colorScheme: "dark", offline: true });
   const page = await context.newPage();
   await page.goto(address, { waitUntil: "load" });
   seen.pdf = path.join(job.folder, `${path.basename(file, ".html")}.pdf`);
+  await page.emulateMedia({ media: "print" });
+  seen.print = await page.evaluate(() => {
+    const style = getComputedStyle(document.body);
+    return { background: style.backgroundColor, ink: style.color };
+  });
+  seen.headings = await page.evaluate(() => [...document.querySelectorAll("h2")].map((heading) => heading.textContent.trim()));
   await page.pdf({ path: seen.pdf, format: "A4", margin: { top: "12mm", bottom: "12mm", left: "12mm", right: "12mm" } });
   await context.close();
   return seen;
+}
+
+// A finger on a chart and on the confusion map, then Tab and Enter: what is told then.
+async function touch(browser, address, seen) {
+  const context = await browser.newContext({ viewport: { width: 390, height: 900 }, hasTouch: true, isMobile: true, offline: true });
+  const page = await context.newPage();
+  await page.goto(address, { waitUntil: "load" });
+  const told = () =>
+    page.evaluate(() =>
+      [...document.querySelectorAll(".readout")].filter((words) => getComputedStyle(words).visibility === "visible").map((words) => words.textContent).join("|")
+    );
+  seen.touched = {};
+  for (const [name, selector] of [["chart", "svg.chart .strip rect"], ["confusion", "svg.heat .spot .cell"]]) {
+    const part = page.locator(selector).nth(4);
+    await part.scrollIntoViewIfNeeded();
+    const box = await part.boundingBox();
+    await page.touchscreen.tap(box.x + box.width / 2, box.y + box.height / 2);
+    seen.touched[name] = await told();
+  }
+  await page.locator("details.values summary").first().focus();
+  await page.keyboard.press("Enter");
+  seen.opened_by_keyboard = await page.evaluate(() => {
+    const table = document.querySelector("details.values[open] table");
+    return table && table.getBoundingClientRect().height > 0 ? table.closest("details").querySelector("summary").textContent : "";
+  });
+  await context.close();
 }
 
 async function main() {

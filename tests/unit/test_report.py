@@ -175,7 +175,7 @@ def test_shares_and_mistakes_stand_in_the_row_of_their_class(tmp_path):
             * confusion[train_id, train_id]
             / (confusion[train_id].sum() + confusion[:, train_id].sum() - confusion[train_id, train_id])
         )
-        cells = re.search(rf">\s*{name}\s*</th>(.*?)</tr>", render(results), re.DOTALL).group(1)
+        cells = re.search(rf'class="swatch"[^>]*></span>{name}</th>(.*?)</tr>', render(results), re.DOTALL).group(1)
         assert f">{share:.2f}<" in cells and f">{iou:.2f}<" in cells, name
 
 

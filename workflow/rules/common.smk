@@ -120,7 +120,7 @@ STAGES = {
     "evaluate": {**_sections("model", "train", "evaluate"), "data": {"separator": config["data"]["separator"]}},
     "speed": _sections("model", "speed"),
     "report": {
-        **_sections("name", "seeds", "model", "train", "evaluate", "data", "report"),
+        **_sections("name", "seeds", "synthetic", "data", "model", "train", "evaluate", "speed", "report"),
         "dataset_kind": DATASET_KIND,
     },
     "doctor": _sections("name", "model", "train", "evaluate", "data", "seeds", "synthetic"),
@@ -137,6 +137,9 @@ def stage_json(wildcards):
 _beside = CODE / ".venv" / "train" / "bin" / "python"
 os.environ.setdefault("STDC_PYTHON", str(_beside) if _beside.exists() else sys.executable)
 os.environ.update(session.job_environment(CODE))
+# For the report. In the environment, so that another number of cores is no reason to make it again; and as it was first
+# typed: on a cluster, each job has a snakemake of its own.
+os.environ.setdefault("STDC_COMMAND", json.dumps(["snakemake", *sys.argv[1:]]))
 
 
 def code(program):

@@ -1,6 +1,18 @@
 # The verdict, and one page that shows how it came about.
 
 
+def stage_benchmarks():
+    """Where Snakemake writes what each stage took."""
+    dataset = ("make_synthetic", "extract_dataset", "check_dataset", "convert_labels", "create_lists")
+    runs = [f"{NAME}-seed{seed}" for seed in SEEDS]
+    return [
+        *(f"logs/benchmark/{stage}/{DATASET_KEY}.tsv" for stage in dataset),
+        *(f"logs/benchmark/train/{run}.tsv" for run in runs),
+        *(f"logs/benchmark/evaluate/{run}{weights}.tsv" for run in runs for weights in ("", "_best")),
+        *(f"logs/benchmark/measure_speed/{run}.tsv" for run in runs),
+    ]
+
+
 rule report:
     input:
         program=script("report"),
@@ -34,6 +46,8 @@ rule report:
     params:
         dataset=lambda wildcards: DATASET,
         results=lambda wildcards, output: os.path.dirname(output.verdict),
+        # Not inputs: a measurement that is missing, or new, is no reason to make the report again.
+        benchmarks=stage_benchmarks(),
     shell:
         r"""
         exec "$STDC_PYTHON" {input.program:q} \
@@ -46,5 +60,6 @@ rule report:
             --threads {resources.cpu_threads} \
             --verdict {output.verdict:q} \
             --report {output.report:q} \
+            --benchmarks {params.benchmarks:q} \
             --log {log:q}
         """
