@@ -18,7 +18,7 @@ SNAKEFILES := Snakefile workflow/rules
 # Options for snakemake and pytest: make run ARGS="--config seeds=[0,1]", make test ARGS="-k lists".
 ARGS :=
 
-.PHONY: help setup run test lint format types parity torture chaos bench floor images image-test lock lock-cuda3 docs clean
+.PHONY: help setup run status test lint format types parity torture chaos bench floor images image-test lock lock-cuda3 docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ setup: ## make both environments from the hash locks; does nothing when they are
 
 run: setup ## run the workflow: generated dataset, CPU, minutes
 	@$(SNAKEMAKE) --cores all $(ARGS)
+
+status: setup ## what every run is doing, and which run folders no result needs (ARGS="--watch" or "--json")
+	@$(TRAIN) tools/status.py $(ARGS)
 
 test: setup lint ## set up, lint, and run every test
 	@$(TRAIN) -m pytest $(ARGS)

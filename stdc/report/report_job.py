@@ -23,7 +23,7 @@ from stdc.report.results_folder import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from stdc.data.lists import Pair
+    from stdc.data.entries import Entry
     from stdc.report.frame_pictures import Picture
 
 METRICS_ONLY = "_metrics_only"
@@ -110,7 +110,7 @@ class ReportJob:
             per_image, choices, pairs, lambda position: predict(pairs[str(per_image[position]["frame"])])
         )
 
-    def _pairs(self, separator: str, frames: Sequence[str]) -> Dict[str, Pair]:
+    def _pairs(self, separator: str, frames: Sequence[str]) -> Dict[str, Entry]:
         """Image and label of the frames of the validation list, by name."""
         from stdc.data.lists import read_list
 
@@ -120,7 +120,7 @@ class ReportJob:
             raise InputError(f"{self.val_list}: {missing[0]} was evaluated but is not in the list; run evaluate again")
         return pairs
 
-    def _predictor(self, config: Mapping[str, Any], result: SeedResult, weights: Path) -> Callable[[Pair], np.ndarray]:
+    def _predictor(self, config: Mapping[str, Any], result: SeedResult, weights: Path) -> Callable[[Entry], np.ndarray]:
         """A function from a frame's files to train ids (H, W), under the main protocol."""
         from stdc import recipe
         from stdc.data.dataset import EvalDataset
@@ -136,7 +136,7 @@ class ReportJob:
         model = load_network(recipe.part_of(recipe.Network, config["model"]), weights)
         mean, std = recipe.normalization(config["train"])
 
-        def predicted(pair: Pair) -> np.ndarray:
+        def predicted(pair: Entry) -> np.ndarray:
             train_ids: np.ndarray = predict(model, EvalDataset([pair], mean, std)[0][0], [protocol])[0]
             return train_ids
 
