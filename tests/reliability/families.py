@@ -9,7 +9,7 @@ import subprocess
 import time
 import uuid
 from pathlib import Path
-from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 #: In the environment of every member. Ranks inherit what starts with STDC_.
 MARK = "STDC_TEST_FAMILY"
@@ -56,6 +56,7 @@ class Family:
     ) -> None:
         self.token = uuid.uuid4().hex
         self.log = log
+        self._seen: Set[int] = set()
         with log.open("ab") as handle:
             self.head = subprocess.Popen(
                 list(map(str, command)),
@@ -66,21 +67,27 @@ class Family:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._seen.add(self.head.pid)
 
     def members(self) -> List[Member]:
-        """Living processes of the family, zombies left out."""
-        wanted = f"{MARK}={self.token}".encode()
+        """Living processes of the family, zombies left out.
+
+        Ranks do not inherit the mark: their environment is made of known names. They name their watcher instead.
+        """
+        wanted = {f"{MARK}={self.token}".encode(), f"STDC_DIE_WITH_PARENT={self.head.pid}".encode()}
+        wanted |= {f"STDC_RANK_WATCHER={pid}".encode() for pid in self._seen}
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             with contextlib.suppress(OSError):
-                if wanted not in (entry / "environ").read_bytes().split(b"\0"):
+                if not wanted & set((entry / "environ").read_bytes().split(b"\0")):
                     continue
                 state, parent = (entry / "stat").read_text().rpartition(") ")[2].split()[:2]
                 words = (entry / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
                 if state not in "ZX":
                     found.append(Member(int(entry.name), int(parent), [word for word in words if word]))
+        self._seen.update(member.pid for member in found)
         return found
 
     def of_role(self, role: str) -> List[Member]:

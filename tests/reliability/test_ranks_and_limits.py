@@ -1,0 +1,257 @@
+"""Ranks that wait, hang, or see other files than their neighbors; a device that is too small; rasters drawn anew."""
+
+from __future__ import annotations
+
+import json
+import signal
+import textwrap
+from pathlib import Path
+from typing import Any, Dict, List
+
+import cv2
+import numpy as np
+import pytest
+from families import Family, wait_until
+from programs import SCRIPTS
+from trials import TrainingTrial
+
+from stdc.files import sha256_file
+
+LIMIT_S = 150.0
+
+#: What the faulty trainer begins with: a way to be rank 1 only, and the modules that faults are put into.
+_PREAMBLE = """
+import errno, os, sys, time
+sys.path[:0] = [{root!r}, {scripts!r}]
+RANK = int(os.environ.get("PADDLE_TRAINER_ID", "-1"))
+from pathlib import Path
+"""
+
+#: And how it ends: as the program `train` does.
+_TRAIN = """
+import program, train
+from stdc.machine import ranks
+if __name__ == "__main__":
+    if ranks.in_rank():
+        ranks.enter_rank()
+    sys.exit(program.run(train.arguments(), train.main))
+"""
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> TrainingTrial:
+    return TrainingTrial(tmp_path_factory.mktemp("trial"), {"iterations": 6, "eval_interval": 6, "save_interval": 2})
+
+
+@pytest.fixture(scope="module")
+def two_ranks(trial: TrainingTrial) -> Dict[str, Any]:
+    return trial.finish("two-ranks", devices=2)
+
+
+def faulty(trial: TrainingTrial, name: str, fault: str) -> Path:
+    """A trainer with a fault in it: a program that the ranks run too."""
+    path = trial.folder / f"{name}.py"
+    preamble = _PREAMBLE.format(root=str(SCRIPTS.parents[1]), scripts=str(SCRIPTS))
+    path.write_text(preamble + textwrap.dedent(fault) + _TRAIN, encoding="utf-8")
+    return path
+
+
+def start(trial: TrainingTrial, name: str, program: Path, *options: object, devices: int = 2) -> Family:
+    (trial.folder / name).mkdir(exist_ok=True)
+    command = trial.command(name, 0, devices)
+    command[1] = str(program)
+    return Family([*command, *map(str, options)], trial.folder, trial.folder / name / "said")
+
+
+def end(family: Family) -> int:
+    try:
+        return family.wait(LIMIT_S)
+    finally:
+        family.end()
+
+
+def saved(trial: TrainingTrial, name: str) -> List[str]:
+    folder = trial.run_folder(name)
+    assert folder is not None
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def test_checkpoint_slower_than_the_patience_of_gloo_ends_no_rank(
+    trial: TrainingTrial, two_ranks: Dict[str, Any]
+) -> None:
+    """Gloo gives up after 30 s; a slow network file system needed 40 s."""
+    program = faulty(
+        trial,
+        "slow",
+        """
+        from stdc.training import checkpoints
+        save = checkpoints.save
+        def slow(folder, checkpoint, *rest):
+            if checkpoint.iteration == 2:
+                time.sleep(33)
+            return save(folder, checkpoint, *rest)
+        checkpoints.save = slow
+        """,
+    )
+    family = start(trial, "slow", program)
+    assert end(family) == 0, family.text()[-3000:]
+    assert trial.results("slow") == two_ranks
+
+
+def test_rank_that_cannot_read_a_checkpoint_now_ends_the_run_and_nothing_is_lost(
+    trial: TrainingTrial, two_ranks: Dict[str, Any]
+) -> None:
+    interrupted(trial, "unreadable")
+    before = saved(trial, "unreadable")
+    program = faulty(
+        trial,
+        "unreadable",
+        """
+        read = Path.read_bytes
+        def failing(path):
+            if RANK == 1 and path.name == "manifest.json" and path.parent.name == "00000004":
+                raise OSError(errno.EIO, "Input/output error", str(path))
+            return read(path)
+        Path.read_bytes = failing
+        """,
+    )
+    family = start(trial, "unreadable", program)
+    assert end(family) == 1
+    assert "rank 1 failed" in family.text() and "Input/output error" in family.text()
+    assert saved(trial, "unreadable") == before
+    assert trial.finish("unreadable", devices=2) == two_ranks
+
+
+def test_ranks_resume_from_the_newest_checkpoint_that_all_of_them_find_whole(
+    trial: TrainingTrial, two_ranks: Dict[str, Any]
+) -> None:
+    interrupted(trial, "apart")
+    program = faulty(
+        trial,
+        "apart",
+        """
+        from stdc.training import checkpoints
+        load = checkpoints._load
+        def damaged(path, *rest):
+            if RANK == 1 and path.name == "00000004":
+                raise checkpoints.DamagedError(f"{path}: damaged for this rank")
+            return load(path, *rest)
+        checkpoints._load = damaged
+        """,
+    )
+    family = start(trial, "apart", program)
+    assert end(family) == 0, family.text()[-3000:]
+    assert "resuming: checkpoint of iteration 2" in family.text()
+    assert trial.results("apart") == two_ranks
+
+
+def test_rank_that_finds_no_checkpoint_while_another_does_starts_nothing_over(trial: TrainingTrial) -> None:
+    interrupted(trial, "blind")
+    before = saved(trial, "blind")
+    program = faulty(
+        trial,
+        "blind",
+        """
+        from stdc.training import checkpoints
+        newest = checkpoints.load_newest
+        checkpoints.load_newest = lambda *rest: None if RANK == 1 else newest(*rest)
+        """,
+    )
+    family = start(trial, "blind", program)
+    assert end(family) == 1
+    assert "rank 1 finds no checkpoint" in family.text() and "do all ranks see the same folder?" in family.text()
+    assert saved(trial, "blind") == before
+
+
+def interrupted(trial: TrainingTrial, name: str) -> None:
+    """A run of two ranks that ended after its checkpoints of iterations 2 and 4."""
+    program = faulty(
+        trial,
+        f"{name}-interrupted",
+        """
+        from stdc.training import checkpoints
+        save = checkpoints.save
+        def saving(folder, checkpoint, *rest):
+            if checkpoint.iteration == 6:
+                os._exit(1)
+            return save(folder, checkpoint, *rest)
+        checkpoints.save = saving
+        """,
+    )
+    assert end(start(trial, name, program)) == 1
+    assert saved(trial, name) == ["00000002", "00000004"]
+
+
+def test_stopped_rank_ends_the_run_in_words_within_its_limit(trial: TrainingTrial) -> None:
+    trial.configure({"iterations": 2000, "save_interval": 2, "evaluate": False, "log_interval": 2})
+    family = start(trial, "stopped", SCRIPTS / "train.py", "--step-limit", 6)
+    try:
+        wait_until(lambda: trial.saved("stopped") > 0, LIMIT_S, "a checkpoint")
+        (victim,) = [
+            member.pid
+            for member in family.members()
+            if member.role == "train" and b"PADDLE_TRAINER_ID=1" in Path(f"/proc/{member.pid}/environ").read_bytes()
+        ]
+        family.kill(victim, signal.SIGSTOP)
+        assert family.wait(60) == 1
+        said = family.text()
+        assert "no sign of life from rank" in said and f"process {victim} is stopped by a signal" in said
+        assert "Traceback" not in said and "tart again to go on" in said
+        assert family.survivors() == []
+    finally:
+        family.end()
+        trial.configure({"iterations": 6, "eval_interval": 6, "save_interval": 2})
+
+
+def test_first_step_that_does_not_fit_begins_again_with_half_and_says_so(trial: TrainingTrial) -> None:
+    """A stand-in for a full device: on a CPU nothing else makes Paddle raise what it raises on one."""
+    program = faulty(
+        trial,
+        "small",
+        """
+        from stdc.machine import devices
+        select = devices.select
+        def select_and_patch(device):
+            # Not before: the settings for Paddle must be made before it is imported.
+            select(device)
+            from stdc.training.step import Step
+            call = Step.__call__
+            def too_small(self, images, labels, iteration, stop):
+                if self.micro_batch > 1:
+                    raise MemoryError("ResourceExhaustedError: Out of memory error on GPU 0")
+                return call(self, images, labels, iteration, stop)
+            Step.__call__ = too_small
+        devices.select = select_and_patch
+        """,
+    )
+    family = start(trial, "small", program, devices=1)
+    assert end(family) == 0, family.text()[-3000:]
+    said = family.text()
+    assert "2 images per forward pass do not fit into the memory of the device" in said
+    assert "beginning again with 1" in said
+    chosen = start(trial, "chosen", SCRIPTS / "train.py", "--micro-batch", 1, devices=1)
+    assert end(chosen) == 0
+    assert trial.results("small") == trial.results("chosen")
+    whole = trial.finish("whole")
+    assert whole["model"] != trial.results("small")["model"], "batch norm saw one image at a time"
+
+
+def test_rasters_drawn_anew_are_another_run(trial: TrainingTrial) -> None:
+    """Another Pillow, or a fix of the drawing, must not hand out the old weights as new."""
+    trial.finish("rasters")
+    (first,) = (trial.folder / "rasters" / "runs").iterdir()
+    text = (trial.folder / "labels.json").read_text()
+    raster = next((trial.folder / "labels").rglob("*_labelTrainIds.png"))
+    before = raster.read_bytes()
+    ids = np.full_like(cv2.imread(str(raster), cv2.IMREAD_UNCHANGED), 3)
+    try:
+        assert cv2.imwrite(str(raster), ids)
+        split, frame = raster.parent.parent.name, raster.name.split("_gtFine")[0]
+        index = json.loads(text)
+        index["frames"][f"{split}/{frame}"] = sha256_file(raster)
+        (trial.folder / "labels.json").write_text(json.dumps(index))
+        trial.finish("rasters")
+        assert len(list((trial.folder / "rasters" / "runs").iterdir())) == 2 and first.is_dir()
+    finally:
+        raster.write_bytes(before)
+        (trial.folder / "labels.json").write_text(text)
