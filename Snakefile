@@ -26,6 +26,7 @@ include: "workflow/rules/forecast.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/judge.smk"
 include: "workflow/rules/submit.smk"
 include: "workflow/rules/doctor.smk"
 
@@ -37,7 +38,7 @@ rule all:
         # Named although the report needs them too: Snakemake remakes a file that was deleted only where it is asked for.
         rules.report.input.metrics,
         rules.report.input.speed,
-        expand(rules.train.output, seed=SEEDS),
+        expand(rules.train.output if WEIGHTS is None else rules.import_weights.output, seed=SEEDS),
 
 
 onstart:

@@ -105,6 +105,8 @@ class Evidence:
     Attributes:
         name: the configuration's name.
         seeds: of the trainings.
+        start, recipe: of the training; they say nothing where the weights were given.
+        given_weights: file or name of weights that were judged without a training; None where they were trained here.
         evaluations: by kind of weights, "final" or "best", in the order of the configuration.
     """
 
@@ -115,6 +117,7 @@ class Evidence:
     start: Start
     recipe: recipe.TrainRecipe
     evaluations: Mapping[str, Tuple[Evaluation, ...]]
+    given_weights: Optional[str] = None
 
     @property
     def has_best(self) -> bool:
@@ -144,6 +147,7 @@ def evidence_of_results(
     train: Mapping[str, Any],
     data: Mapping[str, Any],
     seeds: Sequence[SeedMetrics],
+    given_weights: Optional[str] = None,
 ) -> Evidence:
     """What a finished run shows.
 
@@ -151,6 +155,7 @@ def evidence_of_results(
         manifest: `manifest.json` of the dataset check.
         model, train, data: these sections of the configuration.
         seeds: at least one.
+        given_weights: see `Evidence`.
     Raises:
         InputError: a section holds a value that is out of its range.
         ValueError: no seed.
@@ -178,6 +183,7 @@ def evidence_of_results(
         start=start_of(model),
         recipe=recipe.resolve(train),
         evaluations=_evaluations(seeds),
+        given_weights=given_weights,
     )
 
 

@@ -41,10 +41,31 @@ def compared_weights(evidence: Evidence, figure: Figure) -> str:
 
 def reasons_against(evidence: Evidence, figure: Figure) -> List[Reason]:
     """All reasons, in the order data, network, start, evaluation, recipe; empty where the two are comparable."""
-    found = [*_data(evidence), *_network(evidence, figure), *_start(evidence, figure), *_evaluation(evidence, figure)]
+    found = [*_data(evidence), *_network(evidence, figure)]
+    if evidence.given_weights is None:
+        found += _start(evidence, figure)
+    found += _evaluation(evidence, figure)
+    if evidence.given_weights is not None:
+        return [*found, *_given_weights(evidence.given_weights, figure)]
     if figure.never_compared:
         return [*found, Reason(figure.never_compared)]
     return [*found, *_recipe(evidence, figure)]
+
+
+def is_figure_of(evidence: Evidence, figure: Figure) -> bool:
+    """Whether the weights that were judged are the very ones that the figure was published with."""
+    return evidence.given_weights is not None and evidence.given_weights == figure.published_with
+
+
+def _given_weights(name: str, figure: Figure) -> List[Reason]:
+    if name == figure.published_with:
+        return [Reason(figure.never_compared)] if figure.never_compared else []
+    return [
+        Reason(
+            "how these weights were trained is not known here: a figure is compared with a training of the same "
+            "recipe, or with the weights that it was published with"
+        )
+    ]
 
 
 def _data(evidence: Evidence) -> List[Reason]:
@@ -249,7 +270,7 @@ def _row(evidence: Evidence, figure: Figure, reference: Reference) -> Dict[str, 
         },
         "published": figure.value,
         "published_weights": figure.weights,
-        "tolerance": figure.tolerance_points,
+        "tolerance": reference.same_weights_points if is_figure_of(evidence, figure) else figure.tolerance_points,
         "weights": compared_weights(evidence, figure),
         "reasons": [reason.text for reason in reasons],
         "changes": [reason.change for reason in reasons if reason.change],

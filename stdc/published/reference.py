@@ -54,7 +54,10 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """One published validation mIoU, in percent."""
+    """One published validation mIoU, in percent.
+
+    `published_with` names the weights (in the registry of weights) that were published together with it, or is None.
+    """
 
     id: str
     source: str
@@ -67,6 +70,7 @@ class Figure:
     recipe: Claim
     never_compared: Optional[str]
     notes: Tuple[str, ...]
+    published_with: Optional[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +108,15 @@ class Backbone:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """Everything in `reference.yaml`, in its order."""
+    """Everything in `reference.yaml`, in its order.
+
+    Attributes:
+        tolerance_points: what training again with nothing changed moves a figure by.
+        same_weights_points: what evaluating the same weights again, with other arithmetic, moves a figure by.
+    """
 
     tolerance_points: float
+    same_weights_points: float
     sources: Dict[str, Source]
     backbones: Dict[str, Backbone]
     figures: Tuple[Figure, ...]
@@ -142,11 +152,12 @@ class _Reader:
         self.problems: List[str] = []
 
     def reference(self, document: Any) -> Reference:
-        keys = ("format", "tolerance_points", "sources", "backbones", "figures", "speeds")
+        keys = ("format", "tolerance_points", "same_weights_points", "sources", "backbones", "figures", "speeds")
         top = self.mapping("top level", document, keys)
         if top.get("format") != 1:
             self.problems.append(f"format: {top.get('format')!r}; this program reads format 1")
         tolerance = self.number("tolerance_points", top.get("tolerance_points"), 0, 100)
+        same_weights = self.number("same_weights_points", top.get("same_weights_points"), 0, 100)
         sources = {}
         for name, value in self.any_mapping("sources", top.get("sources")).items():
             fields = self.mapping(f"sources.{name}", value, ("title", "url", "read"))
@@ -164,7 +175,7 @@ class _Reader:
         names = [figure.id for figure in figures] + [speed.id for speed in speeds]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.problems.append(f"id: {name!r} occurs {names.count(name)} times")
-        return Reference(tolerance, sources, backbones, tuple(figures), tuple(speeds))
+        return Reference(tolerance, same_weights, sources, backbones, tuple(figures), tuple(speeds))
 
     def backbone(self, name: str, value: Any, sources: Mapping[str, Source]) -> Backbone:
         where = f"backbones.{name}"
@@ -181,7 +192,7 @@ class _Reader:
     def figure(self, index: int, value: Any, sources: Mapping[str, Source], tolerance: float) -> Figure:
         where = f"figures[{index}]"
         required = ("id", "source", "framework", "backbone", "value", "weights", "protocol", "recipe")
-        fields = self.mapping(where, value, required, ("tolerance_points", "never_compared", "notes"))
+        fields = self.mapping(where, value, required, ("tolerance_points", "never_compared", "notes", "published_with"))
         where = f"figures.{fields.get('id', index)}"
         protocol = self.mapping(f"{where}.protocol", fields.get("protocol"), ("scales", "flip", "size", "precision"))
         scales = protocol.get("scales") or []
@@ -226,6 +237,7 @@ class _Reader:
             ),
             never_compared=reason,
             notes=tuple(self.text(f"{where}.notes", note) for note in fields.get("notes") or ()),
+            published_with=fields.get("published_with"),
         )
 
     def speed(self, index: int, value: Any, sources: Mapping[str, Source]) -> Speed:

@@ -57,7 +57,7 @@ def judge(evidence: Evidence, reference: Reference) -> Dict[str, Any]:
         "selected": {"weights": "final", "why": words.why_these_weights(evidence)},
         "measured": measured,
         "seeds": list(evidence.seeds),
-        "initialization": words.initialization(evidence.start),
+        "initialization": words.initialization(evidence),
         "tolerance_points": reference.tolerance_points,
         "unit": "percent",
     }

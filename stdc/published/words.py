@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from stdc.published.evidence import Evidence, Start
+from stdc.published.evidence import Evidence
 from stdc.published.reasons import protocol_text
 
 
@@ -37,6 +37,8 @@ def line(verdict: str, summary: str, reasons: Sequence[str]) -> str:
 
 def why_these_weights(evidence: Evidence) -> str:
     """Why the final weights are the ones that are compared."""
+    if evidence.given_weights is not None:
+        return "Weights that were given are compared only with the figures that they were published with."
     why = (
         "The final weights are what the recipe ends with; no look at the validation set chose them. They are compared "
         "with every figure whose source does not say that the best weights were taken."
@@ -49,8 +51,12 @@ def why_these_weights(evidence: Evidence) -> str:
     return why
 
 
-def initialization(start: Start) -> Dict[str, Any]:
+def initialization(evidence: Evidence) -> Dict[str, Any]:
     """What the training started from."""
+    start = evidence.start
+    if evidence.given_weights is not None:
+        text = f"The weights were given ({evidence.given_weights}), not trained here."
+        return {"kind": "judged", "text": text}
     if start.source is None:
         return {"kind": "random", "text": "The backbone started from random weights."}
     sha256 = f" (sha256 {start.sha256[:12]}…)" if start.sha256 else ""
@@ -66,12 +72,12 @@ def initialization(start: Start) -> Dict[str, Any]:
 
 def caveats(evidence: Evidence) -> List[str]:
     """What a comparison has to be read with, without forbidding it."""
-    sentences = [initialization(evidence.start)["text"]]
+    sentences = [initialization(evidence)["text"]]
     if evidence.dataset.kind != "synthetic" and evidence.dataset.label_source == "polygons":
         sentences.append(
             "Labels were drawn from polygons; the benchmark scores labelIds images, which differ at edges."
         )
-    if len(evidence.seeds) == 1:
+    if len(evidence.seeds) == 1 and evidence.given_weights is None:
         sentences.append("One seed: the spread between trainings was not measured here.")
     return sentences
 

@@ -73,6 +73,7 @@ class Results:
             model=self.config["model"],
             train=self.config["train"],
             data=self.config["data"],
+            given_weights=self.config.get("weights"),
             seeds=[SeedMetrics(result.seed, result.metrics, result.best) for result in self.seeds],
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any, Dict, List, Optional
 
 import pytest
@@ -229,6 +230,36 @@ def test_absent_class_forbids_a_comparison():
     seed["class_iou"]["train"] = None
     found = judge(evidence([SeedMetrics(0, seed)]), REFERENCE)
     assert "the mean leaves out classes that do not occur: train" in found["reasons"]
+
+
+def named(*names: str) -> Any:
+    """The table as if these figures had been published together with weights named "their-weights"."""
+    figures = [
+        dataclasses.replace(figure, published_with="their-weights") if figure.id in names else figure
+        for figure in REFERENCE.figures
+    ]
+    return dataclasses.replace(REFERENCE, figures=tuple(figures))
+
+
+@pytest.mark.parametrize(
+    ("miou", "expected"), [(0.7474, "REPRODUCED"), (0.7464, "WITHIN NOISE"), (0.7463, "BELOW"), (0.7000, "BELOW")]
+)
+def test_published_weights_are_held_against_the_figures_they_were_published_with_and_no_others(miou, expected):
+    """Whatever the recipe: nobody trained here. Ten hundredths of a point is what another device's rounding may do."""
+    given = evidence(
+        [SeedMetrics(0, metrics(miou))], given_weights="their-weights", train={**PUBLISHED_RUN, "iterations": 1}
+    )
+    found = judge(given, named("paddleseg_stdc1", "paddleseg_stdc1_flip"))
+    assert (found["verdict"], found["decisive"], found["compared"]) == (expected, "paddleseg_stdc1", 1)
+    assert row(found, "paddleseg_stdc1")["tolerance"] == 0.1
+    assert row(found, "paddleseg_stdc1_flip")["reasons"] == ["not evaluated at the published protocol: scale 1, flip"]
+    assert "how these weights were trained is not known" in row(found, "bi_v100_stdc1")["reasons"][0]
+
+
+def test_weights_of_unknown_origin_are_compared_with_nothing():
+    found = judge(evidence([SeedMetrics(0, metrics(0.76))], given_weights="mine.pdparams"), named("paddleseg_stdc1"))
+    assert (found["verdict"], found["compared"]) == ("NOT COMPARABLE", 0)
+    assert "The weights were given (mine.pdparams), not trained here." in found["caveats"]
 
 
 def picture(split: str, frame: str, content: str) -> Dict[str, Any]:

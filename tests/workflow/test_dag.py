@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from snakemake_runs import TINY, Workflow, copy_of_the_code, edit
 from tiny import make_tiny_dataset
+
+from stdc.files import sha256_file
 
 pytestmark = pytest.mark.workflow
 
@@ -133,6 +136,55 @@ def test_the_forecast_is_told_once_before_the_first_job(finished: Finished) -> N
 def test_the_users_dataset_is_untouched_and_its_name_is_never_run(finished: Finished) -> None:
     assert snapshot(finished.dataset) == finished.before
     assert not (finished.code / "x").exists()
+
+
+def test_judging_the_trained_weights_gives_the_same_integers_without_training(finished: Finished) -> None:
+    weights = "results/tiny/seed0/model.pdparams"
+    options = [*finished.options, f"weights={weights}"]
+    judged = finished.workflow.run(*options, "--", "judge")
+    jobs = {"write_config": 3, "import_weights": 1, "evaluate": 1, "measure_speed": 1, "report": 1, "judge": 1}
+    assert judged.jobs() == jobs
+    assert "forecast:" not in judged.text
+    trained, taken = (finished.code / "results" / name / "seed0" for name in ("tiny", "tiny-judge"))
+    before, after = (json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in (trained, taken))
+    assert after["confusion"] == before["confusion"]
+    assert after == before, "the weights are written with the same bytes, so even their hash is the same"
+    record = json.loads((taken / "weights.json").read_text(encoding="utf-8"))
+    assert record["source"] == weights and record["sha256"] == sha256_file(finished.code / weights)
+    verdict = json.loads((taken.parent / "verdict.json").read_text(encoding="utf-8"))
+    assert verdict["verdict"] == "NOT COMPARABLE" and verdict["initialization"]["kind"] == "judged"
+    assert any("how these weights were trained is not known" in text for text in verdict["reasons"])
+    assert json.loads((taken / "speed.json").read_text(encoding="utf-8"))["training"] is None
+    assert not (taken / "history.jsonl").exists() and not (taken / "provenance.json").exists()
+    # Another file under the same name is judged anew; nothing else is.
+    assert finished.workflow.plan(*options, "--", "judge") == {}
+    other = finished.code / "other.pdparams"
+    other.write_bytes((finished.code / "results/tiny/seed0/best.pdparams").read_bytes())
+    assert "import_weights" in finished.workflow.plan(*finished.options, "weights=other.pdparams", "--", "judge")
+
+
+def test_weights_without_the_target_judge_train_nothing(finished: Finished) -> None:
+    plan = finished.workflow.plan(*finished.options, "weights=results/tiny/seed0/model.pdparams")
+    assert "train" not in plan
+
+
+def test_judge_without_weights_says_what_to_name(workflow: Workflow) -> None:
+    outcome = workflow("-n", "--configfile", TINY, "--", "judge")
+    assert outcome.returncode == 2
+    assert outcome.problems() == [
+        "stdc: weights: null; name what to judge, for example --config weights=model.pdparams"
+    ]
+
+
+def test_weights_of_another_network_are_refused_in_words(workflow: Workflow, tmp_path: Path) -> None:
+    (tmp_path / "nonsense.pdparams").write_bytes(b"nonsense")
+    for name in (tmp_path / "nonsense.pdparams", "nowhere.pdparams"):
+        outcome = workflow(
+            "--cores", 2, "--configfile", TINY, "--config", f"weights={name}",
+            "--", "results/tiny-judge/seed0/model.pdparams",
+        )  # fmt: skip
+        assert outcome.returncode == 2, outcome.text
+        assert Path(name).name in outcome.text[outcome.text.index("stdc: import_weights failed") :]
 
 
 def test_every_job_left_a_log_and_a_benchmark(finished: Finished) -> None:

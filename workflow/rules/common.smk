@@ -63,8 +63,10 @@ def check_configuration():
 
 check_configuration()
 
-NAME = config["name"]
-SEEDS = config["seeds"]
+# Weights to be judged without a training. Their results stand where a training's would, in a folder of their own.
+WEIGHTS = config["weights"]
+NAME = config["name"] if WEIGHTS is None else f"{config['name']}-judge"
+SEEDS = config["seeds"] if WEIGHTS is None else [0]
 HARDWARE = config["hardware"]
 RESULTS = f"results/{NAME}"
 
@@ -120,7 +122,10 @@ STAGES = {
     "evaluate": {**_sections("model", "train", "evaluate"), "data": {"separator": config["data"]["separator"]}},
     "speed": _sections("model", "speed"),
     "report": {
-        **_sections("name", "seeds", "synthetic", "data", "model", "train", "evaluate", "speed", "report"),
+        **_sections("synthetic", "data", "model", "train", "evaluate", "speed", "report"),
+        "name": NAME,
+        "seeds": SEEDS,
+        "weights": WEIGHTS,
         "dataset_kind": DATASET_KIND,
     },
     "doctor": _sections("name", "model", "train", "evaluate", "data", "seeds", "synthetic"),

@@ -50,8 +50,8 @@ rule measure_speed:
         code=code("measure_speed"),
         config=f"{RESULTS}/config/speed.json",
         weights=rules.train.output.model,
-        history=rules.train.output.history,
-        provenance=rules.train.output.provenance,
+        history=rules.train.output.history if WEIGHTS is None else [],
+        provenance=rules.train.output.provenance if WEIGHTS is None else [],
     output:
         speed=f"{RESULTS}/seed{{seed}}/speed.json",
     log:
@@ -65,13 +65,15 @@ rule measure_speed:
         runtime=60,
         device=HARDWARE["device"],
         cpu_threads=HARDWARE["threads"],
+    params:
+        training=lambda wildcards, input: (
+            ["--history", input.history, "--provenance", input.provenance] if input.history else []
+        ),
     shell:
         r"""
         exec "$STDC_PYTHON" {input.program:q} \
             --config {input.config:q} \
-            --weights {input.weights:q} \
-            --history {input.history:q} \
-            --provenance {input.provenance:q} \
+            --weights {input.weights:q} {params.training:q} \
             --device {resources.device:q} \
             --threads {resources.cpu_threads} \
             --output {output.speed:q} \

@@ -14,7 +14,7 @@ def forecast(wildcards):
     """
     global _forecast_lines
     # Jobs of their own process read the Snakefile again; the forecast is told once, by the process that the user started.
-    if _forecast_lines is None and workflow.is_main_process:
+    if WEIGHTS is None and _forecast_lines is None and workflow.is_main_process:
         _forecast_lines = _make_forecast()
         if workflow.dryrun:
             tell_forecast()

@@ -18,10 +18,13 @@ rule report:
         program=script("report"),
         code=code("report"),
         config=f"{RESULTS}/config/report.json",
-        history=expand(rules.train.output.history, seed=SEEDS),
-        provenance=expand(rules.train.output.provenance, seed=SEEDS),
+        # Weights that were given have neither.
+        history=expand(rules.train.output.history, seed=SEEDS) if WEIGHTS is None else [],
+        provenance=expand(rules.train.output.provenance, seed=SEEDS) if WEIGHTS is None else [],
         metrics=expand(
-            rules.evaluate.output.metrics, seed=SEEDS, which=["", "_best"] if config["train"]["evaluate"] else [""]
+            rules.evaluate.output.metrics,
+            seed=SEEDS,
+            which=["", "_best"] if config["train"]["evaluate"] and WEIGHTS is None else [""],
         ),
         speed=expand(rules.measure_speed.output.speed, seed=SEEDS),
         weights=expand(rules.train.output.model, seed=SEEDS),

@@ -1,4 +1,4 @@
-"""Measure inference latency, and read the training speed from a run's history."""
+"""Measure inference latency, and read the training speed from a run's history where there is one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import program
+from stdc.errors import InputError
 from stdc.files import write_json
 from stdc.stages import read_speed_stage
 from stdc.units import size_text
@@ -26,11 +27,13 @@ def arguments() -> argparse.ArgumentParser:
     for name, kind, text in (
         ("config", "FILE", "stage configuration: model, speed"),
         ("weights", "FILE", ".pdparams or .safetensors"),
-        ("history", "FILE", "history.jsonl of the run"),
-        ("provenance", "FILE", "provenance.json of the run"),
         ("output", "FILE", "JSON file to write"),
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, metavar=kind, help=text)
+    for name, text in (("history", "history.jsonl"), ("provenance", "provenance.json")):
+        parser.add_argument(
+            f"--{name}", type=Path, metavar="FILE", help=f"{text} of the training; weights that were given have none"
+        )
     program.add_device_options(parser)
     return parser
 
@@ -41,7 +44,11 @@ def main(options: argparse.Namespace) -> None:
     from stdc.prediction import backends
 
     stage = read_speed_stage(options.config)
-    intervals, trained_on = read_intervals(options.history), read_devices(options.provenance)
+    if (options.history is None) != (options.provenance is None):
+        raise InputError("--history and --provenance: both or neither, since they belong to one training")
+    training = None
+    if options.history is not None:
+        training = training_speed(read_intervals(options.history), read_devices(options.provenance))
     backend = backends.resolve(stage.speed.backend, options.device, log)
     devices.prepare(options.device, options.threads)
     devices.select(options.device)
@@ -49,12 +56,11 @@ def main(options: argparse.Namespace) -> None:
     inference = measure_inference(backends.open_predictor(backend, source), stage.speed)
     inference["precision"] = devices.precision(options.device)
     inference["threads"] = options.threads
-    training = training_speed(intervals, trained_on)
     write_json(options.output, {"inference": inference, "training": training})
     middle = inference["latency_ms"]["p50"]
     log(
         f"inference {inference['fps']:.2f} FPS, {middle:.1f} ms in the middle, at "
-        f"{size_text(inference['size'])}; training {training['images_per_s']} images/s"
+        f"{size_text(inference['size'])}" + (f"; training {training['images_per_s']} images/s" if training else "")
     )
 
 
