@@ -61,10 +61,11 @@ class Evaluation:
         scales, flip: what the image is resized by, and whether it is seen mirrored too.
         size: (height, width) of the labels; None where images differ in size, or where nobody has looked yet.
         size_known: whether `size` was looked at.
-        precision: of the arithmetic, for example "float32".
+        precision: of the arithmetic, for example "float32" or "float32 (tf32)".
         images: how many images, a number for each that occurs among the seeds; empty where it is not known yet.
         scores: mIoU in percent, one per seed; empty before anything is measured.
         complete: whether every seed has a mIoU, or will have one.
+        backend: what computes, for example "paddle 3.3.1 cpu".
     """
 
     name: str
@@ -76,6 +77,7 @@ class Evaluation:
     images: Tuple[int, ...]
     scores: Tuple[float, ...] = ()
     complete: bool = True
+    backend: str = "paddle"
 
     @property
     def key(self) -> ProtocolKey:
@@ -256,6 +258,7 @@ def _merged(documents: Sequence[Mapping[str, Any]]) -> List[Evaluation]:
                 images=tuple(sorted({int(entry.get("images", 0)) for entry in found})),
                 scores=scores if complete else (),
                 complete=complete,
+                backend=str(protocol.get("backend") or "paddle"),
             )
         )
     return merged

@@ -179,7 +179,8 @@ def _evaluation(evidence: Evidence, figure: Figure) -> List[Reason]:
     # Generated images have a size of their own; that they are generated is reason enough.
     if evidence.dataset.kind != "synthetic" and entry.size_known and entry.size != wanted.size:
         found.append(Reason(f"labels of {size_text(entry.size)} pixels, {size_text(wanted.size)} published"))
-    if wanted.precision and entry.precision and entry.precision != wanted.precision:
+    # "float32 (tf32)" is float32 with shortened products, as the card has it: that is a caveat, not a reason.
+    if wanted.precision and entry.precision and entry.precision.split(" ")[0] != wanted.precision:
         found.append(Reason(f"evaluated in {entry.precision}, published in {wanted.precision}"))
     weights = compared_weights(evidence, figure)
     compared = evidence.at(weights, key)

@@ -256,6 +256,16 @@ def test_published_weights_are_held_against_the_figures_they_were_published_with
     assert "how these weights were trained is not known" in row(found, "bi_v100_stdc1")["reasons"][0]
 
 
+def test_shortened_products_and_another_backend_are_caveats():
+    found = judge(
+        evidence([SeedMetrics(0, metrics(0.75, precision="float32 (tf32)", backend="onnxruntime 1.19"))]), REFERENCE
+    )
+    assert found["verdict"] == "REPRODUCED"
+    assert "(TF32)" in " ".join(found["caveats"]) and "Evaluated with onnxruntime 1.19" in " ".join(found["caveats"])
+    half = judge(evidence([SeedMetrics(0, metrics(0.75, (0.5,), precision="float16"))]), REFERENCE)
+    assert "evaluated in float16, published in float32" in row(half, "authors_stdc1_seg50")["reasons"]
+
+
 def test_weights_of_unknown_origin_are_compared_with_nothing():
     found = judge(evidence([SeedMetrics(0, metrics(0.76))], given_weights="mine.pdparams"), named("paddleseg_stdc1"))
     assert (found["verdict"], found["compared"]) == ("NOT COMPARABLE", 0)
