@@ -28,6 +28,8 @@ STARTS_PROCESSES = {
     "stdc/machine/ranks.py",
     "stdc/machine/pool.py",
     "stdc/training/loader.py",
+    # Starts none: its file descriptors travel to the loader's workers.
+    "stdc/training/slots.py",
 }
 
 #: The rooms of `stdc/`, and the rooms that each one imports. What stands in `stdc/` itself is open to all.
@@ -41,7 +43,7 @@ ROOMS: Dict[str, Set[str]] = {
     "evaluation": {"data", "machine", "prediction"},
     "training": {"data", "evaluation", "machine", "nn", "prediction", "weights"},
     "report": {"data", "evaluation", "machine", "prediction", "published"},
-    "doctor": {"data", "evaluation", "machine", "nn", "prediction", "published"},
+    "doctor": {"data", "evaluation", "machine", "nn", "prediction", "published", "training"},
 }
 
 #: Names of accelerators. Which kinds there are, and what differs between them, is known in two places.

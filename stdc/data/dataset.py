@@ -39,13 +39,19 @@ class TrainDataset:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, key: int) -> Tuple[np.ndarray, np.ndarray, int]:
+    def frame(self, key: int) -> str:
+        """Name of the frame of a sample."""
+        return str(self.entries[key % len(self.entries)].frame)
+
+    def __getitem__(self, key: int) -> Tuple[np.ndarray, np.ndarray]:
         """The crop of one frame in one epoch.
 
         Args:
             key: ``epoch * len(self) + index``.
         Returns:
-            Normalized image (3, crop_height, crop_width), float32; train ids (crop_height, crop_width), uint8; `key`.
+            The image (3, crop_height, crop_width) and train ids (crop_height, crop_width), uint8. Where the
+            augmentation ends in 8 bits the image is uint8, a quarter of the bytes, to be normalized by
+            `transforms.normalization_table`; else it is float32 and normalized.
         Raises:
             InputError: a file is missing, unreadable or of another kind; names it.
         """
@@ -58,7 +64,9 @@ class TrainDataset:
         draws = transforms.draw(self.augmentation, height, width, sample_generator(self.seed, epoch, index))
         crop, truth = transforms.apply(image, label, draws, self.augmentation)
         check_train_ids(truth, entry.label)
-        return crop, truth, key
+        if crop.dtype == np.uint8:
+            return transforms.planes(crop), truth
+        return transforms.normalize(crop, self.augmentation.mean, self.augmentation.std), truth
 
 
 class EvalDataset:

@@ -120,7 +120,9 @@ def apply(
         image: (H, W, 3), uint8, red-green-blue.
         label: (H, W), uint8.
     Returns:
-        The normalized image (3, crop_height, crop_width), float32, and the label (crop_height, crop_width), uint8.
+        The crop (crop_height, crop_width, 3), on the scale 0 to 255, still to be normalized, and its label
+        (crop_height, crop_width), uint8. The crop is uint8, except for PaddleSeg's pipeline without change of color,
+        which leaves the interpolated values as they are: float32.
     """
     if augmentation.pipeline == "paddleseg":
         image, label = _scaled_crop(image, label, draws, augmentation, _linear_opencv, _nearest_opencv)
@@ -133,7 +135,7 @@ def apply(
             image = _distort(image, draws.distort)
         image, label = _flip(image, label, draws)
         image, label = _scaled_crop(image, label, draws, augmentation, _linear_pillow, _nearest_pillow)
-    return normalize(image, augmentation.mean, augmentation.std), np.ascontiguousarray(label)
+    return image, label
 
 
 def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
@@ -147,15 +149,25 @@ def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
     """
     height, width, channels = image.shape
     result = np.empty((channels, height, width), np.float32)
+    table = normalization_table(mean, std)
     for channel in range(channels):
         plane = image[:, :, channel]
         if plane.dtype == np.uint8:
-            # Only 256 values occur: normalize those and look up.
-            table = _normalize_values(np.arange(256), mean[channel], std[channel])
-            np.take(table, plane, out=result[channel], mode="clip")
+            np.take(table[channel], plane, out=result[channel], mode="clip")
         else:
             result[channel] = _normalize_values(plane, mean[channel], std[channel])
     return result
+
+
+def normalization_table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """What `normalize` makes of each 8-bit level, (3, 256), float32."""
+    levels = np.arange(256)
+    return np.stack([_normalize_values(levels, *channel) for channel in zip(mean, std)])
+
+
+def planes(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) as (3, H, W), contiguous."""
+    return np.stack(cv2.split(image)) if image.flags.c_contiguous else np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
 def _normalize_values(values: np.ndarray, mean: float, std: float) -> np.ndarray:

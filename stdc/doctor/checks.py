@@ -19,8 +19,6 @@ _OLDEST_PADDLE = (2, 4)
 _OLDEST_DRIVER = {11: (450, 80, 2), 12: (525, 60, 13), 13: (580, 65, 6)}
 #: NCCL's advice for containers, whose default is 64 MB. Source: NCCL user guide, "Troubleshooting", shared memory.
 _COLLECTIVE_BYTES = 1 << 30
-#: Semaphores of the data workers.
-_SEMAPHORE_BYTES = 1 << 20
 #: A device's logits may differ from the CPU's by rounding, not by more. TF32 rounds at 1e-3 of values of order one.
 _LOGIT_TOLERANCE = 0.05
 _NEEDED = "needed by every stage"
@@ -246,24 +244,17 @@ def check_devices(device: str, asked: int, visible: Optional[int], closed_nodes:
 
 
 def check_shared_memory(free: Optional[int], plan: Plan) -> Finding:
-    """/dev/shm: the collective library of several devices lives there; batches do not, they go through pipes.
+    """/dev/shm: the collective library of several devices lives there; batches are in memory without a name.
 
     Args:
         free: bytes; None: there is no such folder, or it is not writable.
     """
-    fix = "docker run --shm-size 8g (compose: shm_size), or --ipc host"
-    if free is None:
-        return Finding(PROBLEM, "/dev/shm", "not there or not writable; data workers need it for semaphores", fix)
-    in_flight = bytes_text(plan.batches_in_flight_bytes())
-    found = (
-        f"{bytes_text(free)} free; {plan.devices} x {plan.workers} workers x batch {plan.device_batch}: "
-        f"{in_flight} in flight, through pipes"
-    )
-    if free < _SEMAPHORE_BYTES:
-        return Finding(PROBLEM, "/dev/shm", found, fix)
-    if plan.device != "cpu" and plan.devices > 1 and free < _COLLECTIVE_BYTES:
-        needed = bytes_text(_COLLECTIVE_BYTES)
-        return Finding(PROBLEM, "/dev/shm", f"{found}; {plan.devices} devices exchange gradients here: {needed}", fix)
+    found = "not there or not writable" if free is None else f"{bytes_text(free)} free"
+    if plan.device == "cpu" or plan.devices == 1:
+        return Finding(OK, "/dev/shm", f"{found}; one process needs none, nor do ranks on the CPU")
+    if free is None or free < _COLLECTIVE_BYTES:
+        found = f"{found}; {plan.devices} devices exchange gradients here: {bytes_text(_COLLECTIVE_BYTES)}"
+        return Finding(PROBLEM, "/dev/shm", found, "docker run --shm-size 8g (compose: shm_size), or --ipc host")
     return Finding(OK, "/dev/shm", found)
 
 

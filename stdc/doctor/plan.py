@@ -12,6 +12,7 @@ from stdc.data.layout import find_images
 from stdc.doctor import facts
 from stdc.errors import InputError
 from stdc.published.reference import load_reference
+from stdc.training.loader import slot_count
 
 Size = Tuple[int, int]
 
@@ -78,10 +79,9 @@ class Plan:
         }
 
     def batches_in_flight_bytes(self) -> int:
-        """Main memory of the samples that all data workers have ready or in hand: float32 image and 8-bit label."""
-        ahead = 2
+        """Main memory of the batches that are ready or being filled: 8-bit image and label."""
         pixels = self.crop[0] * self.crop[1]
-        return self.devices * max(self.workers, 1) * ahead * self.device_batch * pixels * (3 * _BYTES_PER_NUMBER + 1)
+        return self.devices * slot_count(self.workers, self.device_batch) * self.device_batch * pixels * (3 + 1)
 
     def memory_needs(self) -> int:
         """Main memory of the batches in flight and of one process of Paddle per device."""

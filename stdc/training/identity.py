@@ -30,6 +30,7 @@ STEP_CODE = (
     "nn/sync_batch_norm.py",
     "seeds.py",
     "training/optimizer.py",
+    "training/pixels.py",
     "training/sampler.py",
     "training/schedule.py",
     "training/step.py",
@@ -97,8 +98,3 @@ def run_identity(
 def run_hash(identity: Mapping[str, Any]) -> str:
     """Hex SHA-256 of a run's identity."""
     return files.sha256_text(files.canonical_json(identity))
-
-
-def semaphore_owner(run_hash: str) -> str:
-    """How the semaphores of a run's data workers are named, so that the next start finds what a kill left."""
-    return f"stdc-{run_hash[:16]}"

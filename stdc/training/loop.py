@@ -27,11 +27,12 @@ from stdc.nn.segmentor import Segmentor, build_segmentor
 from stdc.nn.state import load_segmentor, state_arrays
 from stdc.seeds import derived_seed
 from stdc.stages import TrainStage
-from stdc.training import checkpoints, identity
+from stdc.training import checkpoints
 from stdc.training.best import BestWeights
 from stdc.training.checkpoints import Checkpoint
-from stdc.training.loader import Batch, WorkerLost, batches
+from stdc.training.loader import Batch, WorkerDied, batches
 from stdc.training.optimizer import optimizer_arrays, restore_optimizer
+from stdc.training.pixels import Normalizer
 from stdc.training.recorder import Evaluation, SilentRecorder
 from stdc.training.run_folder import RunFolder
 from stdc.training.sampler import StepSampler
@@ -43,6 +44,9 @@ Evaluate = Callable[[paddle.nn.Layer, int], Evaluation]
 
 #: Signals to a whole job arrive within this time of each other.
 _SIGNAL_SPREAD_S = 0.5
+
+#: Share of the longest wait for a step that the loader waits for a sample.
+_LOADER_SHARE = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +112,7 @@ class Trainer:
         if process.world_size > 1:
             # The ranks' first collective: all of them have to be there.
             ranks.meet("model", process.limits.pause_s)
+        self.normalizer = Normalizer(stage.recipe.augmentation.mean, stage.recipe.augmentation.std)
         self.step = Step(
             self.model,
             stage.recipe,
@@ -172,11 +177,13 @@ class Trainer:
         """Batches from the present iteration on; closed on every way out, so that no data worker is left working."""
         process, iterations = self.process, self.stage.recipe.schedule.iterations
         keys = self.sampler.steps(self.iteration, iterations)
-        owner = identity.semaphore_owner(process.run_hash)
-        with contextlib.closing(batches(self.dataset, keys, process.workers, owner)) as loaded:
+        # Within the limit that ends the run: the loader knows which worker and which frame it waits for.
+        limit_s = _LOADER_SHARE * process.limits.step_s
+        loading = batches(self.dataset, keys, process.workers, limit_s=limit_s, stop=stop.requested)
+        with contextlib.closing(loading) as loaded:
             try:
                 yield loaded
-            except WorkerLost:
+            except WorkerDied:
                 # A scheduler may signal all processes of a job and kill a worker. With several ranks we cannot save
                 # here: they may be at different steps.
                 time.sleep(_SIGNAL_SPREAD_S)
@@ -187,7 +194,7 @@ class Trainer:
                 raise self._stopped() from None
 
     def _step(self, batch: Batch, stop: bool) -> Pending:
-        images, labels = paddle.to_tensor(batch.images), paddle.to_tensor(batch.labels).astype("int64")
+        images, labels = self.normalizer(batch.images), paddle.to_tensor(batch.labels).astype("int64")
         try:
             pending = self.step(images, labels, self.iteration, stop)
         except Exception as error:

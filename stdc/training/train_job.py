@@ -17,7 +17,6 @@ from stdc.machine.heartbeat import Heartbeat, Limits, guarded
 from stdc.machine.lifetime import begin_again
 from stdc.stages import TrainStage
 from stdc.training import identity
-from stdc.training.loader import remove_semaphores
 from stdc.training.recorder import Recorder, SilentRecorder
 from stdc.training.run_folder import RunFolder, now
 from stdc.training.visualdl import write_visualdl
@@ -182,7 +181,6 @@ class TrainJob:
             folder.tidy({"run_hash": prepared.run_hash, **prepared.identity})
             for output in (self.outputs.model, self.outputs.history):
                 files.remove_temporaries(output.parent)
-            remove_semaphores(identity.semaphore_owner(prepared.run_hash))
             self.log(f"run folder {folder.path}")
             folder.write_status("starting", **self._names())
             try:

@@ -299,9 +299,9 @@ def campaign(
 
 
 def _shared_memory_of(place: Path) -> List[str]:
-    """Semaphores of the runs of a finished trial."""
+    """What bears the name of a run of a finished trial."""
     runs = [path.name for path in (place / "runs").glob("*")] if (place / "runs").is_dir() else []
-    return [path.name for path in Path("/dev/shm").glob("sem.stdc-*") if any(run in path.name for run in runs)]
+    return [path.name for path in Path("/dev/shm").glob("*stdc-*") if any(run in path.name for run in runs)]
 
 
 def table(result: Dict[str, Any]) -> str:

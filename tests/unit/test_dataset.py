@@ -48,11 +48,21 @@ def test_sample_depends_on_its_key_alone(entries: List[Entry]) -> None:
     first = {key: straight[key] for key in range(9)}
     copy = pickle.loads(pickle.dumps(crops(entries)))
     for key in (8, 0, 4, 4, 7):
-        image, label, name = copy[key]
-        assert name == key
+        image, label = copy[key]
         assert np.array_equal(image, first[key][0]) and np.array_equal(label, first[key][1])
-    assert image.shape == (3, 32, 64) and image.dtype == np.float32
+    assert image.shape == (3, 32, 64) and image.dtype == np.uint8
     assert label.shape == (32, 64) and label.dtype == np.uint8
+    assert [copy.frame(key) for key in (0, 4, 8)] == [entries[index].frame for index in (0, 1, 2)]
+
+
+def test_crops_that_do_not_end_in_8_bits_are_handed_over_normalized(entries: List[Entry]) -> None:
+    # The interpolated values of the same crop, cut to 8 bits, are the other crop where no color is changed.
+    exact = crops(entries, distort="none")
+    whole = crops(entries, distort="authors", brightness=0.0, contrast=0.0, saturation=0.0)
+    for key in range(6):
+        image, levels = exact[key][0], whole[key][0]
+        assert image.dtype == np.float32 and levels.dtype == np.uint8
+        assert np.abs((image * 0.5 + 0.5) * 255 - levels - 0.5).max() <= 0.5 + 1e-3, key
 
 
 def test_epochs_and_seeds_draw_anew(entries: List[Entry]) -> None:

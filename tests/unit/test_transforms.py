@@ -27,6 +27,13 @@ def picture(height: int, width: int, seed: int = 0) -> Tuple[np.ndarray, np.ndar
     return image, generator.randint(0, 19, (height, width)).astype(np.uint8)
 
 
+def applied(image: np.ndarray, label: np.ndarray, draws: Draws, used: Augmentation) -> Any:
+    """The crop as the network sees it, (3, H, W), and its label."""
+    crop, truth = transforms.apply(image, label, draws, used)
+    assert crop.dtype == (np.float32 if (used.pipeline, used.distort) == ("paddleseg", "none") else np.uint8)
+    return transforms.normalize(crop, used.mean, used.std), truth
+
+
 def normalized(image: np.ndarray, used: Augmentation) -> np.ndarray:
     values = image.astype(np.float32) / 255
     for step, channel in ((np.subtract, used.mean), (np.divide, used.std)):
@@ -78,7 +85,7 @@ def test_crops_equal_those_of_a_fully_resized_image_bit_for_bit(size: Tuple[int,
     for scale in [*transforms.scale_choices(used), 0.6180339, 1.0 / 3]:
         for _ in range(3):
             draws = transforms.draw(dataclasses.replace(used, scale_min=scale, scale_max=scale), *size, generator)
-            got = transforms.apply(image, label, draws, used)
+            got = applied(image, label, draws, used)
             expected = paddleseg_without_color(image, label, draws, used)
             assert np.array_equal(got[0], expected[0]) and np.array_equal(got[1], expected[1]), draws
 
@@ -93,7 +100,7 @@ def test_wide_image_far_from_the_origin_has_the_weights_of_the_full_resize() -> 
         width = round(4096 * scale)
         for left in (0, 1, width // 2 + 1, width - 33, width - 32):
             draws = Draws(scale, 0, left, False, ())
-            got = transforms.apply(image, label, draws, used)
+            got = applied(image, label, draws, used)
             expected = paddleseg_without_color(image, label, draws, used)
             assert np.abs(got[0] - expected[0]).max() <= last_bit and np.array_equal(got[1], expected[1]), draws
 
@@ -106,7 +113,7 @@ def test_authors_chain_equals_a_plain_restatement_at_every_scale() -> None:
     for scale in transforms.scale_choices(used):
         for _ in range(4):
             draws = transforms.draw(dataclasses.replace(used, scale_min=scale, scale_max=scale), 64, 128, generator)
-            got = transforms.apply(image, label, draws, used)
+            got = applied(image, label, draws, used)
             expected = authors(image, label, draws, used)
             assert np.array_equal(got[0], expected[0]) and np.array_equal(got[1], expected[1]), draws
         enlarged.add(scale < 0.5)
@@ -155,7 +162,7 @@ def test_equal_generators_give_equal_draws() -> None:
 def test_padding_is_below_and_right_with_void_labels() -> None:
     used = settings(height=20, width=30, distort="none")
     image, label = picture(24, 40)
-    crop, truth = transforms.apply(image, label, Draws(0.5, 0, 0, False, ()), used)
+    crop, truth = applied(image, label, Draws(0.5, 0, 0, False, ()), used)
     assert (truth[12:] == 255).all() and (truth[:, 20:] == 255).all() and (truth[:12, :20] != 255).all()
     # 127.5 is the middle of the scale, so 0 after normalization with mean 0.5.
     assert (crop[:, 12:] == 0).all() and (crop[:, :, 20:] == 0).all()
@@ -167,7 +174,7 @@ def test_enlarged_image_covers_a_crop_of_another_shape() -> None:
         image, label = picture(*size)
         for seed in range(10):
             draws = transforms.draw(used, *size, np.random.RandomState(seed))
-            crop, truth = transforms.apply(image, label, draws, used)
+            crop, truth = applied(image, label, draws, used)
             assert crop.shape == (3, 32, 64) and truth.shape == (32, 64) and truth.max() < 19
 
 
@@ -178,16 +185,16 @@ def test_every_mixture_of_pipeline_and_small_image_gives_whole_crops() -> None:
             for distort in ("paddleseg", "authors", "none"):
                 used = settings(pipeline=pipeline, small_image=small, distort=distort)
                 draws = transforms.draw(used, 20, 30, np.random.RandomState(0))
-                crop, truth = transforms.apply(image, label, draws, used)
+                crop, truth = applied(image, label, draws, used)
                 assert crop.shape == (3, 32, 64) and crop.dtype == np.float32 and crop.flags.c_contiguous
-                assert truth.shape == (32, 64) and truth.dtype == np.uint8 and truth.flags.c_contiguous
+                assert truth.shape == (32, 64) and truth.dtype == np.uint8
 
 
 def test_hue_turns_around_the_circle() -> None:
     red = np.full((1, 1, 3), (255, 0, 0), np.uint8)
     used = settings(height=1, width=1, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     for amount, expected in ((256 / 3, (0, 1, 0)), (-256 / 3, (0, 0, 1)), (0.9, (1, 0, 0)), (-0.9, (1, 0, 0))):
-        crop, _ = transforms.apply(red, red[:, :, 0], Draws(1.0, 0, 0, False, (("hue", amount),)), used)
+        crop, _ = applied(red, red[:, :, 0], Draws(1.0, 0, 0, False, (("hue", amount),)), used)
         # A third of 256 levels is no whole level, and a level of hue is 6/256 of a color.
         assert np.abs(crop.ravel() - expected).max() < 6 / 255 + 1e-6
 
@@ -198,6 +205,17 @@ def test_normalization_of_bytes_equals_that_of_floats() -> None:
     expected = normalized(image, used)
     assert np.array_equal(transforms.normalize(image, used.mean, used.std), expected)
     assert np.array_equal(transforms.normalize(image.astype(np.float32), used.mean, used.std), expected)
+    looked_up = [
+        row[plane] for row, plane in zip(transforms.normalization_table(used.mean, used.std), image.transpose(2, 0, 1))
+    ]
+    assert np.array_equal(looked_up, expected)
+
+
+def test_planes_are_the_channels_one_after_the_other() -> None:
+    image, _ = picture(5, 7)
+    for one in (image, image[:, ::-1]):
+        planes = transforms.planes(one)
+        assert planes.flags.c_contiguous and np.array_equal(planes, one.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(
