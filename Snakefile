@@ -6,6 +6,7 @@
 # Keys: workflow/schemas/config.schema.yaml. Parts and files: ARCHITECTURE.md.
 from snakemake.utils import min_version
 
+# Tried: 9.0.0, where the terminal shows more lines, and 9.27.1, which requirements/workflow.lock names.
 min_version("9.0")
 
 # A recipe alone says what runs: the mini recipe's values do not shine through one that is given on the command line.
@@ -16,10 +17,10 @@ if not workflow.overwrite_configfiles:
 
 wildcard_constraints:
     seed=r"\d+",
-    stage="[a-z]+",
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/config.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/weights.smk"
 include: "workflow/rules/forecast.smk"
@@ -43,9 +44,16 @@ rule all:
 
 onstart:
     check_interpreter()
+    use_terminal()
+    session.be_patient()
     run_lock()
+    session.forget_errors(Path("logs"))
     tell_forecast()
 
 
+onsuccess:
+    show_verdict()
+
+
 onerror:
-    explain_failure(log)
+    explain_failure()

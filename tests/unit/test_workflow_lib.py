@@ -146,50 +146,6 @@ def test_merging_replaces_lists_and_leaves_the_sources_alone() -> None:
     assert first == {"a": {"x": 1, "y": [1, 2]}, "b": 1}
 
 
-LOG = """RuleException:
-CalledProcessError in file "rules/train.smk", line 40:
-Command 'set -euo pipefail;
-        exec "$STDC_PYTHON" train.py --output x \\
-            --log logs/train/a-seed0.log' returned non-zero exit status 2.
-[Tue Nov 24 08:00:00 2026]
-RuleException:
-CalledProcessError in file "rules/evaluate.smk", line 4:
-Command 'set -euo pipefail;
-        exec "$STDC_PYTHON" evaluate.py \\
-            --log logs/evaluate/a.log' returned non-zero exit status 1.
-[Tue Nov 24 08:00:00 2026]
-Error in rule train:
-    message: None
-    jobid: 3
-    log: logs/train/a-seed0.log (check log file(s) for error details)
-Error in rule evaluate:
-    jobid: 4
-    log: logs/evaluate/a.log (check log file(s) for error details)
-"""
-
-
-def test_failures_are_told_apart_when_two_jobs_fail_together() -> None:
-    assert session.failures(LOG) == [
-        session.Failure("train", "logs/train/a-seed0.log", 2),
-        session.Failure("evaluate", "logs/evaluate/a.log", 1),
-    ]
-    assert session.failures("all went well\n") == []
-
-
-def test_a_cluster_that_refuses_a_job_is_quoted_once() -> None:
-    attempt = (
-        "Error in rule train:\n"
-        "    message: SLURM sbatch failed: CPU count can not be satisfied\nsbatch: error: not available.\n"
-        "    jobid: 3\n    log: logs/train/a.log, /x/slurm_logs/28.log (check log file(s) for error details)\n"
-    )
-    (failure,) = session.failures(attempt * 3)
-    assert (failure.log, failure.exit_code) == ("logs/train/a.log", None)
-    assert failure.message.splitlines() == [
-        "SLURM sbatch failed: CPU count can not be satisfied",
-        "sbatch: error: not available.",
-    ]
-
-
 def test_the_lock_is_held_once_and_dropped_by_a_kill(tmp_path: Path) -> None:
     holder = (
         f"import sys, time; sys.path.insert(0, {str(LIB)!r}); import session, pathlib\n"

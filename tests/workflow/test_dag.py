@@ -21,13 +21,13 @@ CHAIN = {
     "check_dataset": 1,
     "convert_labels": 1,
     "create_lists": 1,
-    "write_config": 4,
+    "write_config": 5,
     "train": 1,
     "evaluate": 2,
     "measure_speed": 1,
     "report": 1,
 }
-GENERATED = {"write_synthetic_config": 1, "make_synthetic": 1}
+GENERATED = {"write_config": 6, "make_synthetic": 1}
 
 
 def test_without_a_dataset_one_is_drawn(workflow: Workflow) -> None:
@@ -130,7 +130,7 @@ def test_a_finished_run_has_everything_and_nothing_left_to_do(finished: Finished
 def test_the_forecast_is_told_once_before_the_first_job(finished: Finished) -> None:
     text = finished.first.text
     assert text.count("forecast: dataset: ") == 1
-    assert text.index("forecast: dataset: ") < text.index("rule check_dataset:")
+    assert text.index("forecast: dataset: ") < text.index("] check_dataset ...")
 
 
 def test_the_users_dataset_is_untouched_and_its_name_is_never_run(finished: Finished) -> None:
@@ -214,6 +214,24 @@ def test_a_training_edit_retrains(restored: Finished) -> None:
     assert plan == {"write_config": 3, "train": 1, "evaluate": 2, "measure_speed": 1, "report": 1}
 
 
+def test_an_edit_counts_where_times_alone_tell_what_is_out_of_date(restored: Finished) -> None:
+    """A profile of the user's with `rerun-triggers: mtime`, or Snakemake's records deleted."""
+    target = "results/tiny/config/train.json"
+    times = ["--rerun-triggers", "mtime"]
+    edit(restored.recipe, "iterations: 4", "iterations: 6")
+    looked = restored.workflow("--dry-run", *times, *restored.options)
+    assert f"stdc: to be written anew for this recipe: {target}" in looked.text
+    assert '"iterations": 4' in (restored.code / target).read_text(encoding="utf-8")
+    try:
+        assert restored.workflow("--cores", 1, *times, *restored.options, "--", target).returncode == 0
+        assert '"iterations": 6' in (restored.code / target).read_text(encoding="utf-8")
+        assert restored.workflow.plan(*times, *restored.options)["train"] == 1
+    finally:
+        edit(restored.recipe, "iterations: 6", "iterations: 4")
+        restored.workflow("--cores", 1, *restored.options, "--", target)
+    assert restored.workflow.plan(*restored.options) == {}
+
+
 def test_another_seed_keeps_the_first(restored: Finished) -> None:
     edit(restored.recipe, "seeds: [0]", "seeds: [0, 1]")
     plan = restored.workflow.plan(*restored.options)
@@ -288,8 +306,10 @@ def test_wrong_input_of_a_program_ends_the_run_with_its_words_and_code(workflow:
     outcome = workflow("--cores", 1, "--configfile", TINY, "--config", f"dataset={tiny_dataset}")
     assert outcome.returncode == 2
     assert "Traceback" not in outcome.text
-    end = outcome.text[outcome.text.index("stdc: check_dataset failed; see logs/check_dataset/") :]
-    assert image.name in end
+    # Told by the program, in full, and named at the end, where the user looks.
+    assert outcome.text.count(image.name) == 1
+    (line,) = outcome.problems()
+    assert line.startswith("stdc: check_dataset failed: ") and "told above and in logs/check_dataset/" in line
     assert not list(workflow.place.glob("resources/*/manifest.json"))
 
 

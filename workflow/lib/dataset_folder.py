@@ -48,8 +48,8 @@ def fingerprint(folder: Path) -> str:
 def file_fingerprint(source: str) -> str:
     """Size and time of a local file; empty for anything else, such as a URL."""
     try:
-        status = Path(source).stat()
-    except (OSError, ValueError):
+        status = Path(source).expanduser().stat()
+    except (OSError, ValueError, RuntimeError):
         return ""
     return f"{status.st_size}-{status.st_mtime_ns}"
 

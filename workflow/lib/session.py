@@ -1,30 +1,40 @@
-"""One run of Snakemake: its lock, and what it says when a program failed."""
+"""One run of Snakemake: its lock, and what it says at its end."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import importlib.util
+import json
 import os
-import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Dict, List, NamedTuple, Optional
+from typing import IO, Dict, List, Mapping, NamedTuple, NoReturn, Optional, Sequence
+
+from terminal import FailedJob
 
 LOCK_FILE = ".stdc.lock"
+#: What a file system without locks answers.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+#: What programs leave beside their logs (workflow/scripts/program.py), and their exit codes.
+ERROR_SUFFIX = ".error.json"
+EXIT_INPUT = 2
+EXIT_STOPPED = 75
+EXIT_INTERRUPTED = 130
 
 
-class Failure(NamedTuple):
-    """A rule that failed, as Snakemake's own log tells it."""
+class ProgramError(NamedTuple):
+    """What a program that failed left beside its log."""
 
-    rule: str
-    log: str
-    exit_code: Optional[int]
-    message: str = ""
+    program: str
+    exit_code: int
+    message: str
 
 
 def interpreter_problem(python: str) -> Optional[str]:
@@ -46,8 +56,14 @@ def hold_lock(folder: Path) -> Optional[IO[str]]:
 
     Raises:
         BlockingIOError: another run holds it; the text says which.
+        PermissionError: the file, or the folder, is another user's; the text says so.
     """
-    handle = (folder / LOCK_FILE).open("a+", encoding="utf-8")
+    try:
+        handle = (folder / LOCK_FILE).open("a+", encoding="utf-8")
+    except PermissionError as error:
+        raise PermissionError(
+            f"{folder / LOCK_FILE}: {error.strerror}; work in a folder of your own, which --directory names"
+        ) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -60,7 +76,7 @@ def hold_lock(folder: Path) -> Optional[IO[str]]:
         ) from None
     except OSError as error:
         handle.close()
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+        if error.errno not in NO_LOCKS:
             raise
         print(f"{folder}: this file system has no locks; do not start a second run here", file=sys.stderr)
         return None
@@ -70,27 +86,122 @@ def hold_lock(folder: Path) -> Optional[IO[str]]:
     return handle
 
 
-def failures(text: str) -> List[Failure]:
-    """The failed rules in the text of Snakemake's log, in the order they failed.
+def be_patient() -> None:
+    """Take Ctrl-C once. Later ones are answered: Snakemake would end in frames of its own while programs still save."""
 
-    The exit code stands in another paragraph, before the rule's; the name of the log joins them.
-    On a cluster it is unknown.
+    def interrupt(*_: object) -> NoReturn:
+        signal.signal(signal.SIGINT, answer)
+        raise KeyboardInterrupt
+
+    def answer(*_: object) -> None:
+        print("stdc: stopping; a training saves its state first", file=sys.stderr, flush=True)
+
+    signal.signal(signal.SIGINT, interrupt)
+
+
+def is_free(folder: Path) -> bool:
+    """Whether no other run is at work in a working directory; never waits, and leaves no lock."""
+    try:
+        with (folder / LOCK_FILE).open("r", encoding="utf-8") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        return error.errno in NO_LOCKS
+    return True
+
+
+def stale_files(texts: Mapping[str, str]) -> List[Path]:
+    """Files that exist and do not hold the text that they should, with the newline that ends it."""
+    stale = []
+    for name, text in texts.items():
+        with contextlib.suppress(FileNotFoundError):
+            if Path(name).read_bytes() != f"{text}\n".encode():
+                stale.append(Path(name))
+    return stale
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file that is either the old one or the new one."""
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def forget_errors(logs: Path) -> None:
+    """Remove what programs of earlier runs left, so that each error found later is of this run."""
+    for path in logs.glob(f"*/*{ERROR_SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+
+def ending(log: str) -> str:
+    """How the program that writes this log ended, in a word."""
+    error = errors(Path(log).parent.parent).get(log) if log else None
+    return "stopped" if error is not None and error.exit_code in (EXIT_STOPPED, EXIT_INTERRUPTED) else "failed"
+
+
+def errors(logs: Path) -> Dict[str, ProgramError]:
+    """The errors that programs left in this run, by the path of their log."""
+    found = {}
+    for path in sorted(logs.glob(f"*/*{ERROR_SUFFIX}")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            error = ProgramError(str(content["program"]), int(content["exit_code"]), str(content["message"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            # Killed while it was written; the log has the words.
+            continue
+        found[str(path)[: -len(ERROR_SUFFIX)]] = error
+    return found
+
+
+def explain(jobs: Sequence[FailedJob], left: Mapping[str, ProgramError], here: bool) -> List[str]:
+    """What failed and what to do about it, where the user looks first: at the end.
+
+    Args:
+        jobs: the jobs that Snakemake calls failed.
+        left: what programs left, by log; also those that Snakemake stopped before they failed by themselves.
+        here: the programs wrote their messages to this terminal, so one line for each is enough.
     """
-    commands = re.findall(r"^CalledProcessError .*?returned non-zero exit status \d+", text, re.MULTILINE | re.DOTALL)
-    found: Dict[str, Failure] = {}
-    for block in re.split(r"^Error in rule ", text, flags=re.MULTILINE)[1:]:
-        # On a cluster the scheduler's log follows after a comma; names of ours hold none.
-        log = re.search(r"^    log: (.+?)(?:, .*)?(?: \(check log file.*)?$", block, re.MULTILINE)
-        if log is not None:
-            path = log.group(1)
-            codes = [int(command.rsplit(" ", 1)[1]) for command in commands if f"--log {path}" in command]
-            message = re.search(r"^    message: (.*?)\n    \S", block, re.MULTILINE | re.DOTALL)
-            words = message.group(1) if message and message.group(1) != "None" else ""
-            # A job that was tried again counts once.
-            found[path] = Failure(
-                block.split(":", 1)[0], path, codes[-1] if codes else None, words.split("For further")[0]
-            )
-    return list(found.values())
+    lines = []
+    told = {job.log for job in jobs}
+    stopped = [FailedJob(error.program, error.program, log) for log, error in left.items() if log not in told]
+    for job in [*jobs, *stopped]:
+        error = left.get(job.log)
+        if error is None:
+            how = f"was killed by {job.signal}" if job.signal else "failed"
+            hint = ", which is often for want of memory" if job.signal == "SIGKILL" else ""
+            lines.append(f"{job.label} {how}{hint}; see {job.log}" if job.log else f"{job.label} {how}{hint}")
+            lines += [f"  {line}" for line in job.message.split("For further")[0].splitlines()]
+            lines += [f"  {line}" for line in last_words(Path(job.log))] if job.log else []
+        elif error.exit_code == EXIT_STOPPED:
+            lines.append(f"{job.label}: {error.message}")
+        elif error.exit_code == EXIT_INTERRUPTED:
+            lines.append(f"{job.label} was interrupted; the same command starts it again")
+        else:
+            first, *more = error.message.splitlines() or [""]
+            where = f"told above and in {job.log}" if more and here else f"see {job.log}"
+            lines.append(f"{job.label} failed: {first}; {where}")
+            lines += [] if here else [f"  {line.strip()}" for line in more]
+    return lines
+
+
+def exit_code(jobs: Sequence[FailedJob], left: Mapping[str, ProgramError]) -> int:
+    """2 where every program that failed found the input wrong, 75 where all stopped on request and saved, else 1."""
+    codes = {left[job.log].exit_code if job.log in left else 1 for job in jobs} or {
+        error.exit_code for error in left.values()
+    }
+    return codes.pop() if codes in ({EXIT_INPUT}, {EXIT_STOPPED}) else 1
+
+
+def closing_lines(results: Path) -> List[str]:
+    """The verdict and the page of a finished run; nothing where there is none."""
+    try:
+        verdict = json.loads((results / "verdict.json").read_text(encoding="utf-8"))
+        lines = [f"{verdict['verdict']}: {verdict['summary']}"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [*lines, f"report: {results / 'report.html'}"]
 
 
 def last_words(log: Path, lines: int = 12) -> List[str]:

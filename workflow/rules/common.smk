@@ -5,9 +5,10 @@ import os
 import sys
 from pathlib import Path
 
+import snakemake.logging
 import yaml
 from snakemake.exceptions import WorkflowError
-from snakemake.utils import update_config, validate
+from snakemake.utils import validate
 
 CODE = Path(workflow.basedir)
 sys.path.insert(0, str(CODE / "workflow" / "lib"))
@@ -17,15 +18,14 @@ import command_line
 import configuration
 import dataset_folder
 import session
-
-EXIT_INPUT = 2
+import terminal
 
 
 def stop(problems):
     """End Snakemake as every program of this project ends on wrong input: a line a problem, exit code 2."""
     for problem in problems:
         print(f"stdc: {problem}", file=sys.stderr, flush=True)
-    raise SystemExit(EXIT_INPUT)
+    raise SystemExit(session.EXIT_INPUT)
 
 
 # ---- configuration
@@ -106,6 +106,8 @@ DATASET_INDEX = [] if DATASET_KIND == "folder" else f"resources/{DATASET_KEY}/da
 MANIFEST = f"resources/{DATASET_KEY}/manifest.json"
 LABELS = f"resources/{DATASET_KEY}/labels"
 LABELS_INDEX = f"resources/{DATASET_KEY}/labels.json"
+SYNTHETIC_CONFIG = f"resources/{DATASET_KEY}/synthetic.json"
+CHECK_CONFIG = f"resources/{DATASET_KEY}/check.json"
 LISTS = f"resources/{DATASET_KEY}/lists-{short_hash(config['data'])}"
 
 
@@ -117,6 +119,8 @@ def _sections(*names):
 
 
 PRETRAINED = config["model"]["pretrained"]["source"]
+BACKBONE_KEY = short_hash([config["model"], dataset_folder.file_fingerprint(PRETRAINED or "")])
+BACKBONE_CONFIG = f"resources/weights/backbone-{BACKBONE_KEY}.json"
 STAGES = {
     "train": {**_sections("model", "train"), "data": {"separator": config["data"]["separator"]}},
     "evaluate": {**_sections("model", "train", "evaluate"), "data": {"separator": config["data"]["separator"]}},
@@ -130,10 +134,6 @@ STAGES = {
     },
     "doctor": _sections("name", "model", "train", "evaluate", "data", "seeds", "synthetic"),
 }
-
-
-def stage_json(wildcards):
-    return json.dumps(STAGES[wildcards.stage], sort_keys=True, indent=1)
 
 
 # ---- code and interpreter
@@ -173,20 +173,47 @@ def run_lock():
     global _held_lock
     try:
         _held_lock = session.hold_lock(Path.cwd())
-    except BlockingIOError as error:
+    except (BlockingIOError, PermissionError) as error:
         print(f"stdc: {error}", file=sys.stderr, flush=True)
         raise SystemExit(1)
 
 
-def explain_failure(snakemake_logs):
-    """Repeat the failed programs' last lines where the user looks first; wrong input keeps its exit code."""
-    failed = [
-        failure for path in snakemake_logs for failure in session.failures(Path(path).read_text("utf-8", "replace"))
-    ]
-    for failure in failed:
-        print(f"\nstdc: {failure.rule} failed; see {failure.log}", file=sys.stderr)
-        for line in [*failure.message.splitlines(), *session.last_words(Path(failure.log))]:
-            print(f"  {line}", file=sys.stderr)
+def closing():
+    """The verdict last, where the whole run was asked for."""
+    return session.closing_lines(Path(RESULTS)) if workflow.dag_settings.targets in (set(), {"all"}) else []
+
+
+# The terminal gets a line for each stage, unless details were asked for; .snakemake/log keeps everything.
+TERMINAL = terminal.Terminal(
+    snakemake.logging.logger,
+    closing,
+    session.ending,
+    plain=workflow.output_settings.dryrun
+    or workflow.output_settings.verbose
+    or workflow.output_settings.printshellcmds
+    or not workflow.is_main_process,
+)
+
+
+def use_terminal():
+    TERMINAL.install([getattr(snakemake.logging, "logger_manager", None)])
+
+
+use_terminal()
+
+
+def explain_failure():
+    """Say what failed in a line each; wrong input, and a stop on request, keep their exit codes."""
+    jobs, left = TERMINAL.failures.jobs(), session.errors(Path("logs"))
+    print(file=sys.stderr)
+    for line in session.explain(jobs, left, here=workflow.local_exec):
+        print(line if line.startswith(" ") else f"stdc: {line}", file=sys.stderr)
     sys.stderr.flush()
-    if failed and all(failure.exit_code == EXIT_INPUT for failure in failed):
-        raise SystemExit(EXIT_INPUT)
+    code = session.exit_code(jobs, left)
+    if code != 1:
+        raise SystemExit(code)
+
+
+def show_verdict():
+    for line in closing():
+        print(line, file=sys.stderr, flush=True)

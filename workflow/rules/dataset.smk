@@ -1,40 +1,13 @@
 # From a dataset to label rasters and lists.
 
 
-rule write_config:
-    output:
-        f"{RESULTS}/config/{{stage}}.json",
-    log:
-        f"logs/write_config/{NAME}-{{stage}}.log",
-    localrule: True
-    params:
-        text=stage_json,
-    shell:
-        r"""
-        printf '%s\n' {params.text:q} >{output:q} 2>{log:q}
-        """
-
-
 if DATASET_KIND == "synthetic":
-
-    rule write_synthetic_config:
-        output:
-            f"resources/{DATASET_KEY}/synthetic.json",
-        log:
-            f"logs/write_synthetic_config/{DATASET_KEY}.log",
-        localrule: True
-        params:
-            text=lambda wildcards: json.dumps({"synthetic": config["synthetic"]}, sort_keys=True, indent=1),
-        shell:
-            r"""
-            printf '%s\n' {params.text:q} >{output:q} 2>{log:q}
-            """
 
     rule make_synthetic:
         input:
             program=script("make_synthetic"),
             code=code("make_synthetic"),
-            config=rules.write_synthetic_config.output,
+            config=SYNTHETIC_CONFIG,
         output:
             dataset=directory(DATASET),
             index=DATASET_INDEX,
@@ -63,6 +36,7 @@ if DATASET_KIND == "archives":
         input:
             program=script("extract_dataset"),
             code=code("extract_dataset"),
+            config=CHECK_CONFIG,
         output:
             dataset=directory(DATASET),
             index=DATASET_INDEX,
@@ -75,7 +49,6 @@ if DATASET_KIND == "archives":
             runtime=120,
         params:
             archives=lambda wildcards: DATASET_SOURCE,
-            fingerprint=DATASET_FINGERPRINT,
         shell:
             r"""
             exec "$STDC_PYTHON" {input.program:q} \
@@ -91,6 +64,7 @@ rule check_dataset:
         program=script("check_dataset"),
         code=code("check_dataset"),
         index=DATASET_INDEX,
+        config=CHECK_CONFIG,
     output:
         manifest=MANIFEST,
     log:
@@ -104,8 +78,6 @@ rule check_dataset:
     params:
         dataset=lambda wildcards: DATASET,
         expect=config["data"]["expect"],
-        # Not an option: the check runs again when the user's files change.
-        fingerprint=DATASET_FINGERPRINT,
     shell:
         r"""
         exec "$STDC_PYTHON" {input.program:q} \

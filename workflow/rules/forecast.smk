@@ -22,9 +22,10 @@ def forecast(wildcards):
 
 
 def tell_forecast():
-    """On the terminal; nothing where no training is part of the run."""
+    """On the terminal; nothing where no training is part of the run. The reasons stand in a dry run, and in the verdict."""
     for line in _forecast_lines or []:
-        print(line, file=sys.stderr, flush=True)
+        if workflow.dryrun or not line.startswith(("forecast:   ", "forecast: for information", "forecast: against")):
+            print(line, file=sys.stderr, flush=True)
 
 
 def _make_forecast():
@@ -39,7 +40,7 @@ def _make_forecast():
     except (OSError, subprocess.SubprocessError) as error:
         return [f"stdc: no forecast: {error}"]
     said = done.stdout.splitlines()
-    if done.returncode == EXIT_INPUT:
+    if done.returncode == session.EXIT_INPUT:
         for line in said:
             print(line, file=sys.stderr)
         stop(done.stderr.strip().splitlines())
