@@ -29,6 +29,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/judge.smk"
 include: "workflow/rules/submit.smk"
+include: "workflow/rules/export.smk"
 include: "workflow/rules/doctor.smk"
 
 
