@@ -22,6 +22,8 @@ compile --python-platform x86_64-manylinux_2_28 --python-version 3.10 "$@" --ove
 # The oldest interpreter and Paddle, into the environment of paddle-corex.lock.
 compile --python-platform x86_64-manylinux_2_28 --python-version 3.8 "$@" --constraint paddle-corex.lock floor.in \
     --output-file floor.lock
+compile --python-platform x86_64-manylinux_2_28 --python-version 3.8 "$@" --constraint paddle-corex.lock \
+    --override floor-overrides.txt floor-paddle24.in --output-file floor-paddle24.lock
 # The peers of `make parity`.
 compile --universal --python-version 3.11 "$@" --override parity-overrides.txt parity-paddle3.in \
     --output-file parity-paddle3.lock
