@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -43,3 +44,8 @@ def missing_compiler() -> str:
 def _compile(compiler: str, *arguments: str, output: Path) -> None:
     command = [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", *arguments, "-o", str(output)]
     subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+if __name__ == "__main__":
+    # For `make floor`: the stand-in for libcudart in the folder that is named.
+    print(build_cudart(Path(sys.argv[1])))

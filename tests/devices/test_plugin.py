@@ -1,7 +1,7 @@
 """Programs on a stand-in for the plug-in `iluvatar_gpu`: a custom device of Paddle 3 in host memory.
 
-It shows that everything around the kernels works on a plug-in: loading, selection, ranks, collectives, files, kills. The
-kernels are the CPU's, so weights must have the CPU's bytes. It says nothing about the vendor's kernels.
+It shows that everything around the kernels works on a plug-in: loading, selection, ranks, collectives, files, kills.
+The kernels are the CPU's, so weights must have the CPU's bytes. It says nothing about the vendor's kernels.
 """
 
 from __future__ import annotations
@@ -208,5 +208,5 @@ def test_stop_is_obeyed_and_the_run_goes_on_from_there(trial: Trial, tmp_path: P
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 75, stderr
-    checkpoints = [path for path in tmp_path.glob("runs/*/checkpoints/*/manifest.json")]
+    checkpoints = list(tmp_path.glob("runs/*/checkpoints/*/manifest.json"))
     assert len(checkpoints) == 1 and json.loads(checkpoints[0].read_text())

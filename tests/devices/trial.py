@@ -86,7 +86,8 @@ class Trial:
         config.write_text(json.dumps(document))
         return (
             "--config", config, "--dataset", self.folder / "dataset", "--labels", self.folder / "labels",
-            "--manifest", self.folder / "manifest.json", "--train-list", self.folder / "lists" / "train.txt",
+            "--manifest", self.folder / "manifest.json", "--index", self.folder / "labels.json",
+            "--train-list", self.folder / "lists" / "train.txt",
             "--val-list", self.folder / "lists" / "val.txt", "--seed", 0, "--runs", out / "runs",
             "--model", out / "model.pdparams", "--best", out / "best.pdparams", "--history", out / "history.jsonl",
             "--provenance", out / "provenance.json", "--device", device, "--devices", devices, "--threads", 1,
@@ -103,7 +104,8 @@ class Trial:
         return self.run(
             "evaluate", "--config", config, "--weights", out / "model.pdparams", "--dataset", self.folder / "dataset",
             "--labels", self.folder / "labels", "--list", self.folder / "lists" / "val.txt",
-            "--manifest", self.folder / "manifest.json", "--output", output, "--device", device,
+            "--manifest", self.folder / "manifest.json", "--index", self.folder / "labels.json",
+            "--output", output, "--device", device,
             "--devices", devices, "--threads", 1,
         )  # fmt: skip
 
