@@ -160,12 +160,14 @@ class Optimizer(_Part):
         weight_decay: factor of the L2 penalty.
         weight_decay_on_norm_and_bias: whether batch-norm parameters and biases are penalized too.
         head_lr_factor: learning rate of the fusion and the heads over that of the rest (the authors' train.py: 10).
+        ema_decay: decay of the moving average of the parameters, which is then what is evaluated and kept; 0 for none.
     """
 
     momentum: float = _number(0, below=1)
     weight_decay: float = _number(0, 1)
     weight_decay_on_norm_and_bias: bool = _flag()
     head_lr_factor: float = _number(above=0, most=1000)
+    ema_decay: float = _number(0, below=1, default=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,11 +247,14 @@ class Kernels(_Part):
         cudnn_exhaustive_search: take the fastest kernel by trying them; results then vary from run to run.
         cudnn_batchnorm_spatial_persistent: faster batch norm on NVIDIA.
         deterministic: kernels that give equal bits in equal runs, where the device has them.
+        amp: type that convolutions and other safe operations compute in, "bfloat16" or "float16" (Paddle's level O1),
+            or "none"; losses and weights stay float32.
     """
 
     cudnn_exhaustive_search: bool = _flag(default=False)
     cudnn_batchnorm_spatial_persistent: bool = _flag(default=False)
     deterministic: bool = _flag(default=True)
+    amp: str = _word("none", "bfloat16", "float16", default="none")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -129,6 +129,16 @@ def count(device: str) -> int:
     return sum(name.split(":")[0] == device for name in custom()) if custom else 0
 
 
+def check_amp(device: str, amp: str) -> None:
+    """Refuse mixed precision where Paddle leaves it out with no more than a warning.
+
+    Raises:
+        InputError: names the key.
+    """
+    if device == "cpu" and amp != "none":
+        raise InputError(f"train.amp: {amp}, but on a CPU Paddle computes in float32 all the same; set it to none")
+
+
 def has_sync_batch_norm(device: str) -> bool:
     """Whether Paddle's own synchronized batch norm runs on this kind of device."""
     return device == "gpu"

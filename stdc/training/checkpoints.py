@@ -25,11 +25,13 @@ from stdc.weights import array_files
 
 Log = Callable[[str], None]
 
-_FORMAT = 1
+_FORMAT = 2
 _MANIFEST = "manifest.json"
 _MODEL = "model.safetensors"
 _OPTIMIZER = "optimizer.safetensors"
+_AVERAGE = "average.safetensors"
 _HISTORY = "history.jsonl"
+_CONTENTS = (_MODEL, _OPTIMIZER, _AVERAGE, _HISTORY)
 
 
 class DamagedError(Exception):
@@ -46,6 +48,7 @@ class Checkpoint:
         optimizer: accumulators by ``<parameter name>.<accumulator>``.
         state: what else the loop needs, as JSON values.
         history: the run's history up to here. The live file may lack lines after a power loss.
+        average: moving average of the parameters by name; empty where the recipe has none.
     """
 
     iteration: int
@@ -53,6 +56,7 @@ class Checkpoint:
     optimizer: Arrays
     state: Dict[str, Any]
     history: str = ""
+    average: Arrays = dataclasses.field(default_factory=dict)
 
 
 def save(folder: Path, checkpoint: Checkpoint, run_hash: str, keep: int) -> Path:
@@ -69,10 +73,11 @@ def save(folder: Path, checkpoint: Checkpoint, run_hash: str, keep: int) -> Path
         temporary.mkdir()
         array_files.write_safetensors(temporary / _MODEL, checkpoint.model)
         array_files.write_safetensors(temporary / _OPTIMIZER, checkpoint.optimizer)
+        array_files.write_safetensors(temporary / _AVERAGE, checkpoint.average)
         files.write_text(temporary / _HISTORY, checkpoint.history)
         written = {
             name: {"sha256": files.sha256_file(temporary / name), "bytes": (temporary / name).stat().st_size}
-            for name in (_MODEL, _OPTIMIZER, _HISTORY)
+            for name in _CONTENTS
         }
         state = checkpoint.state
         files.write_json(
@@ -167,14 +172,12 @@ def _load(path: Path, run_hash: str) -> Checkpoint:
             array_files.parse_safetensors(contents[_OPTIMIZER], str(path / _OPTIMIZER)),
             manifest["state"],
             contents[_HISTORY].decode("utf-8"),
+            array_files.parse_safetensors(contents[_AVERAGE], str(path / _AVERAGE)),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DamagedError(f"{path / _MANIFEST}: not a checkpoint's manifest ({error!r})") from None
     except InputError as error:
         raise DamagedError(str(error)) from None
-
-
-_CONTENTS = (_MODEL, _OPTIMIZER, _HISTORY)
 
 
 def _read_manifest(path: Path) -> Mapping[str, Any]:

@@ -29,6 +29,8 @@ STEP_CODE = (
     "nn/state.py",
     "nn/sync_batch_norm.py",
     "seeds.py",
+    "training/loss_scale.py",
+    "training/moving_average.py",
     "training/optimizer.py",
     "training/pixels.py",
     "training/sampler.py",

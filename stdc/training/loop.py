@@ -168,7 +168,8 @@ class Trainer:
     def result(self) -> Tuple[Arrays, Optional[Arrays]]:
         """(final weights, best weights or None where there was no evaluation)."""
         best = None if self.best_record is None else self.best.read(self.best_record)
-        return state_arrays(self.model), best
+        average = self.step.average
+        return state_arrays(self.model) if average is None else average.model_arrays(), best
 
     # ---- one step
 
@@ -256,12 +257,15 @@ class Trainer:
         self.process.heartbeat.beat(EVALUATING, self.iteration)
         self.recorder.state("evaluating")
         started = time.monotonic()
-        found = self.evaluate(self.model, self.iteration)
+        average = self.step.average
+        with contextlib.nullcontext() if average is None else average.in_place():
+            found = self.evaluate(self.model, self.iteration)
         if self.process.rank > 0:
             return
         best = self.best_record
         if found.miou is not None and (best is None or found.miou > best["miou"]):
-            self.best_record = self.best.keep(model, self.iteration, found.miou)
+            kept = model if average is None else average.model_arrays()
+            self.best_record = self.best.keep(kept, self.iteration, found.miou)
         self.recorder.evaluated(self.iteration, found, self.best_record, time.monotonic() - started)
 
     def _save(self, model: Arrays, optimizer: Arrays) -> None:
@@ -270,12 +274,18 @@ class Trainer:
             return
         self.process.heartbeat.beat(SAVING, self.iteration)
         self.recorder.state("saving")
+        scale, average = self.step.loss_scale, self.step.average
         saved = Checkpoint(
             iteration=self.iteration,
             model=model,
             optimizer=optimizer,
-            state={**self.intervals.as_dict(), "best": self.best_record},
+            state={
+                **self.intervals.as_dict(),
+                "best": self.best_record,
+                "loss_scale": scale.as_dict() if scale else None,
+            },
             history=self.recorder.history_text(),
+            average=average.arrays() if average is not None else {},
         )
         folder = self.process.folder.checkpoints
         checkpoints.save(folder, saved, self.process.run_hash, self.stage.loop.keep_checkpoint_max)
@@ -291,6 +301,10 @@ class Trainer:
         if found is not None:
             load_segmentor(self.model, found.model, str(process.folder.checkpoints))
             restore_optimizer(self.step.optimizer, self.model, found.optimizer)
+            if self.step.average is not None:
+                self.step.average.restore(found.average)
+            if self.step.loss_scale is not None:
+                self.step.loss_scale.restore(found.state["loss_scale"])
             self.iteration = self._saved_iteration = found.iteration
             self.intervals = _Interval(dict(found.state["sums"]), found.state["summed"])
             self.best_record = found.state["best"]

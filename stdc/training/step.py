@@ -12,9 +12,12 @@ import numpy as np
 import paddle
 
 from stdc.nn.losses import segmentation_loss
+from stdc.nn.segmentor import SegmentorOutputs
 from stdc.nn.sync_batch_norm import convert_sync_batch_norm
 from stdc.recipe import TrainRecipe
 from stdc.seeds import derived_seed
+from stdc.training.loss_scale import LossScale
+from stdc.training.moving_average import MovingAverage
 from stdc.training.optimizer import build_optimizer
 from stdc.training.schedule import learning_rate
 
@@ -72,6 +75,10 @@ class Step:
             convert_sync_batch_norm(model, portable=portable_sync_batch_norm)
             self.network = paddle.DataParallel(model)
         self.optimizer = build_optimizer(model, recipe.optimizer)
+        # The range of float16 is small; bfloat16 has that of float32.
+        self.loss_scale = LossScale() if recipe.kernels.amp == "float16" else None
+        decay = recipe.optimizer.ema_decay
+        self.average = MovingAverage(model, decay) if decay else None
 
     def __call__(self, images: paddle.Tensor, labels: paddle.Tensor, iteration: int, stop: bool) -> Pending:
         """Do one step.
@@ -91,19 +98,37 @@ class Step:
         names: List[str] = []
         for number, (some_images, some_labels) in enumerate(parts, start=1):
             with self._gradients(last=number == len(parts)):
-                loss, terms = segmentation_loss(self.network(some_images), some_labels, self.recipe.losses)
-                (loss / len(parts) if len(parts) > 1 else loss).backward()
+                loss, terms = segmentation_loss(self._forward(some_images), some_labels, self.recipe.losses)
+                self._backward(loss, len(parts))
             names = sorted(terms)
             values = [terms[name].astype("float32").reshape([1]) for name in names]
             sums = [total + value for total, value in zip(sums, values)] if sums else values
-        self.optimizer.step()
+        if self.loss_scale is None or self.loss_scale.unscale(self.network.parameters()):
+            self.optimizer.step()
         self.optimizer.clear_grad()
+        if self.average is not None:
+            self.average.update(iteration)
         means = [total / len(parts) for total in sums] if len(parts) > 1 else sums
         # One transfer and one collective per step: the loss parts, and a stop that all ranks obey at the same step.
         values = paddle.concat([*means, paddle.full([1], float(stop), "float32")])
         if self.world_size > 1:
             paddle.distributed.all_reduce(values)
         return Pending(iteration, names, values, self.world_size)
+
+    def _forward(self, images: paddle.Tensor) -> SegmentorOutputs:
+        amp = self.recipe.kernels.amp
+        if amp == "none":
+            return self.network(images)
+        with paddle.amp.auto_cast(level="O1", dtype=amp):
+            outputs = self.network(images)
+        return SegmentorOutputs(*(logits.astype("float32") for logits in outputs))
+
+    def _backward(self, loss: paddle.Tensor, parts: int) -> None:
+        if parts > 1:
+            loss = loss / parts
+        if self.loss_scale is not None:
+            loss = loss * self.loss_scale.factor
+        loss.backward()
 
     def _gradients(self, last: bool) -> ContextManager[None]:
         """Ranks exchange gradients once per step, with the last part."""

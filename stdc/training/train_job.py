@@ -153,6 +153,7 @@ class TrainJob:
             check_crop(stage.recipe.augmentation, height, width)
         train_entries = read_entries(inputs.train_list, "train", dataset, stage.separator)
         val_entries = read_entries(inputs.val_list, "val", dataset, stage.separator)
+        devices.check_amp(hardware.device, stage.recipe.kernels.amp)
         devices.prepare(hardware.device, hardware.threads, devices.kernel_flags(stage.recipe.kernels))
         made_of = identity.run_identity(
             stage,

@@ -154,7 +154,7 @@ def test_hashed_code_is_what_a_step_and_its_samples_import() -> None:
     """So the loop, the recorder and the checkpoints are not in it: an edited log line throws no run away."""
     found = closure(["training/step.py", "training/pixels.py", "training/sampler.py", "data/dataset.py"])
     # Weights to start from come in through nn/state.py.
-    assert sorted(found - set(_NOT_HASHED) | {"nn/state.py"}) == sorted(identity.STEP_CODE)
+    assert sorted((found - set(_NOT_HASHED)) | {"nn/state.py"}) == sorted(identity.STEP_CODE)
     assert set(_NOT_HASHED) <= found
 
 
