@@ -5,6 +5,19 @@ from __future__ import annotations
 from typing import Any, Optional, Sequence, TextIO, Tuple
 
 
+def shown(text: object) -> str:
+    """A name or a message that comes from outside, fit for a terminal: on one line, and nothing in it acts.
+
+    Escape sequences, marks that turn the direction of writing, and bytes that are no text are spelled out.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def shown_lines(text: object) -> str:
+    """A message of several lines, each fit for a terminal."""
+    return "\n".join(shown(line) for line in str(text).split("\n"))
+
+
 class StdcError(Exception):
     """Base of the errors that a message explains."""
 
@@ -14,7 +27,7 @@ class StdcError(Exception):
         """Write the message, with the program's name in front, once to the terminal and once to the log."""
         for stream in (terminal, log):
             if stream is not None:
-                stream.write(f"{program}: {self}\n")
+                stream.write(f"{program}: {shown_lines(self)}\n")
                 stream.flush()
 
 
@@ -66,7 +79,7 @@ class InputErrors(InputError):
         """The first problems on the terminal, all of them in the log."""
         for stream, count in ((terminal, self.shown), (log, len(self.problems))):
             if stream is not None:
-                stream.write(f"{program}: {self._listed(count)}\n")
+                stream.write(f"{program}: {shown_lines(self._listed(count))}\n")
                 stream.flush()
 
     def _listed(self, count: int) -> str:

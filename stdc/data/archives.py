@@ -13,12 +13,12 @@ import stat
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Dict, List, Mapping, NamedTuple, Optional, Set
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set
 
 from stdc.data.cityscapes import ARCHIVES, HOW_TO_GET, Archive
-from stdc.data.layout import refuse_inside, shown, stays_inside
-from stdc.errors import InputError, InputErrors
-from stdc.files import fsync_folder, write_json, write_text
+from stdc.data.layout import refuse_inside, stays_inside
+from stdc.errors import InputError, InputErrors, shown
+from stdc.files import fsync_folder, sync_files, write_json, write_text
 from stdc.progress import Progress
 
 #: A file in an extracted folder. It says that this program made the folder and may replace it.
@@ -28,6 +28,9 @@ _CHUNK_BYTES = 1 << 20
 _LOCAL_HEADER_BYTES = 30
 _ENCRYPTED = 0x1
 _MEGABYTE = 1_000_000
+_OWN_PACKING = (
+    "download it again, or, where it was packed anew or holds a part, unpack it yourself and name the folder as dataset"
+)
 
 
 class Limits(NamedTuple):
@@ -68,7 +71,7 @@ def extract_archives(
         What was written to `index`: {"format", "archives": {name: {"bytes", "sha256"}}, "files", "bytes"}.
 
     Raises:
-        InputError: a zip is missing, not the published one or unsafe, or the disk is too small.
+        InputError: a zip is missing, not the published one, or unsafe; or the disk is too small.
     """
     refuse_inside(output, folder, "the dataset")
     refuse_inside(index, folder, "the index")
@@ -92,6 +95,7 @@ def extract_archives(
             files += len(entries)
             size += sum(entry.file_size for entry in entries)
         write_text(temporary / MARKER, "made by extract_dataset; may be deleted and made again\n")
+        sync_files(temporary)
         if output.exists():
             shutil.rmtree(output)
         temporary.replace(output)
@@ -111,9 +115,9 @@ def extract_archives(
 
 def _refuse_foreign(output: Path) -> None:
     if output.is_symlink() or (output.exists() and not output.is_dir()):
-        raise InputError(f"{output}: is not a folder; choose another output")
+        raise InputError(f"{shown(output)}: is not a folder; choose another output")
     if output.is_dir() and any(output.iterdir()) and not (output / MARKER).is_file():
-        raise InputError(f"{output}: holds files that extract_dataset did not write; choose another output")
+        raise InputError(f"{shown(output)}: holds files that extract_dataset did not write; choose another output")
 
 
 def _remove_left_over(output: Path) -> None:
@@ -125,19 +129,24 @@ def _remove_left_over(output: Path) -> None:
 
 def _find(folder: Path, expected: Mapping[str, Archive]) -> Dict[str, Path]:
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder. {HOW_TO_GET}")
+        raise InputError(f"{shown(folder)}: no such folder. {HOW_TO_GET}")
     paths = {name: folder / name for name in expected}
     missing = [name for name, path in paths.items() if not path.is_file()]
     if missing:
-        raise InputError(f"{folder}: {' and '.join(missing)} not in it. {HOW_TO_GET}")
+        raise InputError(f"{shown(folder)}: {' and '.join(missing)} not in it. {HOW_TO_GET}")
     problems = []
     for name, archive in expected.items():
         found = paths[name].stat().st_size
         if found != archive.size:
-            what = "the download is incomplete" if found < archive.size else "not the published file"
-            problems.append(f"{paths[name]}: {found} bytes, expected {archive.size}: {what}; download it again")
+            path = paths[name]
+            what = (
+                f"a zip, but not the published one; {_OWN_PACKING}"
+                if zipfile.is_zipfile(path)
+                else "the download is incomplete; download it again"
+            )
+            problems.append(f"{shown(path)}: {found} bytes, expected {archive.size}: {what}")
     if problems:
-        raise InputErrors(f"{folder}: {len(problems)} of {len(expected)} archives are wrong", problems)
+        raise InputErrors(f"{shown(folder)}: {len(problems)} of {len(expected)} archives are wrong", problems)
     return paths
 
 
@@ -154,8 +163,8 @@ def _verify(handle: BinaryIO, path: Path, archive: Archive, progress: Optional[C
         line.finish()
     if digest.hexdigest() != archive.sha256:
         raise InputError(
-            f"{path}: SHA-256 is {digest.hexdigest()}, expected {archive.sha256}: not the published file;"
-            " download it again"
+            f"{shown(path)}: SHA-256 is {digest.hexdigest()}, expected {archive.sha256}: not the published file;"
+            f" {_OWN_PACKING}"
         )
 
 
@@ -166,7 +175,7 @@ def _safe_entries(handle: BinaryIO, path: Path, top: str, limits: Limits) -> Lis
         with zipfile.ZipFile(handle) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path}: not a sound zip ({error})") from None
+        raise InputError(f"{shown(path)}: not a sound zip ({shown(error)})") from None
     problems = []
     if len(entries) > limits.files:
         problems.append(f"{len(entries)} entries, more than {limits.files}")
@@ -185,17 +194,21 @@ def _safe_entries(handle: BinaryIO, path: Path, top: str, limits: Limits) -> Lis
         seen.add(entry.filename.rstrip("/"))
     # The test of the name comes first, because `is_dir` fails on an empty one.
     wanted = [entry for entry in entries if entry.filename.startswith(f"{top}/") and not entry.is_dir()]
-    folders = {"/".join(entry.filename.split("/")[:depth]) for entry in wanted for depth in range(1, 6)}
-    problems += [
-        f"{shown(entry.filename)}: is a file and a folder"
-        for entry in wanted
-        if entry.filename in folders and any(other.filename.startswith(f"{entry.filename}/") for other in wanted)
-    ]
+    folders = {name for entry in wanted for name in _folders_of(entry.filename)}
+    problems += [f"{shown(entry.filename)}: is a file and a folder" for entry in wanted if entry.filename in folders]
     if not wanted:
         problems.append(f"no file below {top}/")
     if problems:
-        raise InputErrors(f"{path}: not unpacked, {len(problems)} problems", problems)
+        raise InputErrors(f"{shown(path)}: not unpacked, {len(problems)} problems", problems)
     return wanted
+
+
+def _folders_of(name: str) -> Iterator[str]:
+    """Every folder that a file lies in: `a` and `a/b` for `a/b/c`."""
+    position = name.find("/")
+    while position >= 0:
+        yield name[:position]
+        position = name.find("/", position + 1)
 
 
 def _entry_problem(entry: zipfile.ZipInfo, seen: Set[str], limits: Limits) -> str:
@@ -224,7 +237,7 @@ def _refuse_full_disk(folder: Path, needed: int, name: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
-            f"{folder.parent}: {free / 1e9:.1f} GB free, {name} unpacks to {needed / 1e9:.1f} GB; make room"
+            f"{shown(folder.parent)}: {free / 1e9:.1f} GB free, {name} unpacks to {needed / 1e9:.1f} GB; make room"
         )
 
 
@@ -249,10 +262,10 @@ def _unpack(
                         written += len(chunk)
                         sink.write(chunk)
             except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-                raise InputError(f"{path}: {shown(entry.filename)} is damaged ({error})") from None
+                raise InputError(f"{shown(path)}: {shown(entry.filename)} is damaged ({shown(error)})") from None
             if written != entry.file_size:
                 raise InputError(
-                    f"{path}: {shown(entry.filename)} holds {written} bytes, its entry says {entry.file_size}"
+                    f"{shown(path)}: {shown(entry.filename)} holds {written} bytes, its entry says {entry.file_size}"
                 )
             if line:
                 line.step()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import functools
 import hashlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Set
+from typing import Any, Callable, Dict, Mapping, Optional, Set, Tuple
 
+import cv2
 import PIL
 
 from stdc.data.frame_checks import decode_gray
-from stdc.data.labels import LABEL_ID_TO_TRAIN_ID
-from stdc.data.layout import LABEL_IDS, POLYGONS, SUFFIXES, TRAIN_IDS, TRUTH_TREE, frame_path, refuse_inside, shown
+from stdc.data.labels import IGNORE, LABEL_ID_TO_TRAIN_ID
+from stdc.data.layout import LABEL_IDS, POLYGONS, SUFFIXES, TRAIN_IDS, TRUTH_TREE, frame_path, refuse_inside
 from stdc.data.manifest import is_digest, read_manifest
 from stdc.data.png import encode_gray
 from stdc.data.polygons import draw_train_ids, parse_annotation
-from stdc.errors import InputError
-from stdc.files import read_json, sha256_file, write_bytes, write_json
+from stdc.errors import InputError, shown
+from stdc.files import read_json, replace_bytes, sha256_file, sync_files, write_json
 from stdc.machine.pool import run_parallel
 from stdc.progress import Progress
 
@@ -55,7 +56,7 @@ def convert_labels(
         What was written to `index` (format: ARCHITECTURE.md, labels.json).
 
     Raises:
-        InputError: the manifest is unusable, or a file is not the one that was checked.
+        InputError: the manifest is unusable, a file is not the one that was checked, or training frames have no class.
         OSError: the disk is full or not writable; no index is left.
     """
     refuse_inside(output, root, "the labels")
@@ -66,23 +67,30 @@ def convert_labels(
     entries = [entry for entry in manifest["frames"] if entry.get("label")]
     if index.exists():
         index.unlink()
+    for folder in sorted({(output / raster_path(entry)).parent for entry in entries}):
+        folder.mkdir(parents=True, exist_ok=True)
     line = progress(len(entries)) if progress else None
-    digests = run_parallel(
+    made = run_parallel(
         functools.partial(_convert, root, output, source),
         entries,
         processes,
         name=lambda entry: shown(entry["label"]["path"]),
-        done=line.step if line else lambda: None,
+        done=lambda index, raster: line.step() if line else None,
     )
     if line:
         line.finish()
+    labeled = {entry["split"] for entry, (_, has_class) in zip(entries, made) if has_class}
+    if entries and "train" not in labeled:
+        raise InputError("train: not one pixel of a trained class in all label rasters; nothing could be learned")
     _remove_others(output, {raster_path(entry) for entry in entries})
+    if entries:
+        sync_files(output)
     content = {
         "source": source,
         "manifest_sha256": manifest_sha256,
         # The rasters depend on how this version draws.
         "pillow": PIL.__version__ if source == POLYGONS else None,
-        "frames": {index_key(entry): digest for entry, digest in zip(entries, digests)},
+        "frames": {index_key(entry): digest for entry, (digest, _) in zip(entries, made)},
     }
     write_json(index, content)
     return content
@@ -105,8 +113,8 @@ def read_index(path: Path, manifest_path: Path) -> Dict[str, str]:
     return dict(frames)
 
 
-def _convert(root: Path, output: Path, source: str, entry: Dict[str, Any]) -> str:
-    """Write one raster; returns its sha256."""
+def _convert(root: Path, output: Path, source: str, entry: Dict[str, Any]) -> Tuple[str, bool]:
+    """Write one raster; its SHA-256, and whether any of its pixels has a trained class."""
     label = entry["label"]
     try:
         data = (root / label["path"]).read_bytes()
@@ -117,12 +125,12 @@ def _convert(root: Path, output: Path, source: str, entry: Dict[str, Any]) -> st
     if hashlib.sha256(data).hexdigest() != label["sha256"]:
         raise InputError(f"{shown(label['path'])}: not the file that the manifest names; run check_dataset again")
     if source == LABEL_IDS:
-        train_ids = LABEL_ID_TO_TRAIN_ID[decode_gray(data)]
+        train_ids = cv2.LUT(decode_gray(data), LABEL_ID_TO_TRAIN_ID)
     else:
         train_ids = draw_train_ids(parse_annotation(data))
     raster = encode_gray(train_ids)
-    write_bytes(output / raster_path(entry), raster)
-    return hashlib.sha256(raster).hexdigest()
+    replace_bytes(output / raster_path(entry), raster)
+    return hashlib.sha256(raster).hexdigest(), bool(train_ids.min() != IGNORE)
 
 
 def _remove_others(output: Path, wanted: Set[str]) -> None:

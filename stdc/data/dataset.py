@@ -14,9 +14,8 @@ import numpy as np
 from stdc.data import transforms
 from stdc.data.entry import Entry
 from stdc.data.labels import IGNORE, NUM_CLASSES
-from stdc.data.layout import shown
 from stdc.data.verified import read_verified
-from stdc.errors import InputError
+from stdc.errors import InputError, shown
 from stdc.recipe import Augmentation
 from stdc.seeds import sample_generator
 from stdc.units import size_text

@@ -8,10 +8,9 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from stdc.data.convert import index_key, raster_path, read_index
 from stdc.data.entry import Entry
-from stdc.data.layout import shown
 from stdc.data.lists import read_lines
 from stdc.data.manifest import read_manifest
-from stdc.errors import InputErrors
+from stdc.errors import InputErrors, shown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
+import cv2
+import numpy as np
+
+from stdc.data import numbering
 from stdc.data.cityscapes import CITIES, IMAGE_SIZE
-from stdc.data.frame_checks import FrameReport, check_frame
+from stdc.data.frame_checks import Checks, FrameReport, check_frame
+from stdc.data.journal import Journal
 from stdc.data.layout import (
     IMAGE,
     IMAGE_TREE,
@@ -23,23 +27,28 @@ from stdc.data.layout import (
     Layout,
     frame_path,
     read_layout,
-    shown,
 )
 from stdc.data.manifest import FORMAT
-from stdc.errors import InputError, InputErrors
+from stdc.errors import InputError, InputErrors, shown
+from stdc.files import sha256_text
 from stdc.machine.pool import run_parallel
 from stdc.progress import Progress
 
 EXPECTATIONS = ("any", "cityscapes")
 #: Splits that training and validation cannot do without.
 NEEDED_SPLITS = ("train", "val")
+_LEFT_OUT_SHOWN = 20
+#: Of the journal that lies beside the manifest while the check is not through.
+JOURNAL_SUFFIX = ".journal"
 
 
 def check_dataset(
     root: Path,
     expect: str,
     processes: int = 1,
-    warn: Callable[[str], None] = lambda line: None,
+    *,
+    journal: Optional[Path] = None,
+    log: Callable[[str], None] = lambda line: None,
     progress: Optional[Callable[[int], Progress]] = None,
 ) -> Dict[str, Any]:
     """Check a dataset folder to the last byte and describe it.
@@ -47,7 +56,9 @@ def check_dataset(
     Args:
         expect: `cityscapes` demands the full official set: cities, counts, sizes, all files; `any` its layout only.
         processes: how many share the work; the result does not depend on it.
-        warn: gets what is odd but allowed, one line each.
+        journal: file that remembers what was checked, so that a check that was killed goes on. The caller removes it
+            once the manifest is written. None remembers nothing.
+        log: gets what was left out, what is odd but allowed, and the shares of label ids, one line each.
         progress: makes the progress line from the number of frames; None shows none.
 
     Returns:
@@ -61,28 +72,109 @@ def check_dataset(
         raise InputError(f"expect: {expect!r}, expected {' or '.join(EXPECTATIONS)}")
     layout = read_layout(root)
     frames = list(layout.frames.values())
-    source = _label_source(frames)
-    problems = list(layout.problems)
-    problems += _empty_splits(layout)
-    problems += _unpaired(layout, source)
-    if expect == "cityscapes":
+    checks = Checks(_label_source(frames), expect == "cityscapes", IMAGE_SIZE)
+    problems = [*layout.problems, *_empty_splits(layout), *_unpaired(layout, checks.source)]
+    if checks.official:
         problems += _unlike_official(frames)
-    line = progress(len(frames)) if progress else None
-    reports = run_parallel(
-        functools.partial(check_frame, root, image_size=IMAGE_SIZE if expect == "cityscapes" else None),
-        frames,
-        processes,
-        name=lambda frame: shown(frame.files.get(IMAGE, frame.name)),
-        done=line.step if line else lambda: None,
+    book = Journal(journal, root, checks, _code()) if journal else None
+    try:
+        reports = _check_frames(root, checks, frames, processes, book, log, progress)
+        problems += [problem for report in reports for problem in report.problems]
+        problems += _unlearnable(frames, reports, checks.source, log)
+        for line in _left_out(layout, reports):
+            log(line)
+        if problems:
+            raise InputErrors(
+                f"dataset {shown(root)}: problems found: {len(problems)}, frames looked at: {len(frames)}", problems
+            )
+        for odd in _shared_between_splits(frames, reports):
+            log(f"warning: {odd}")
+    finally:
+        if book:
+            book.close()
+    return _manifest(frames, reports, checks.source, expect)
+
+
+def _check_frames(
+    root: Path,
+    checks: Checks,
+    frames: List[Frame],
+    processes: int,
+    journal: Optional[Journal],
+    log: Callable[[str], None],
+    progress: Optional[Callable[[int], Progress]],
+) -> List[FrameReport]:
+    """Reports on all frames, in their order; those in the journal are not read again."""
+    known = journal.known(frames) if journal else {}
+    if known:
+        log(f"{len(known)} of {len(frames)} frames were found sound before and have not changed since: going on")
+    rest = [frame for frame in frames if (frame.split, frame.name) not in known]
+    line = progress(len(rest)) if progress else None
+
+    def check(frame: Frame) -> Tuple[Optional[str], FrameReport]:
+        key = journal.key(frame) if journal else None
+        return key, check_frame(root, checks, frame)
+
+    def done(index: int, result: Tuple[Optional[str], FrameReport]) -> None:
+        if journal:
+            journal.add(result[0], rest[index], result[1])
+        if line:
+            line.step()
+
+    results = run_parallel(
+        check, rest, processes, name=lambda frame: shown(frame.files.get(IMAGE, frame.name)), done=done
     )
     if line:
         line.finish()
-    problems += [problem for report in reports for problem in report.problems]
-    if problems:
-        raise InputErrors(f"dataset {root}: problems found: {len(problems)}, frames looked at: {len(frames)}", problems)
-    for odd in _shared_between_splits(frames, reports):
-        warn(odd)
-    return _manifest(frames, reports, source, expect)
+    found = {(frame.split, frame.name): report for frame, (_, report) in zip(rest, results)}
+    return [known.get((frame.split, frame.name)) or found[frame.split, frame.name] for frame in frames]
+
+
+def _code() -> str:
+    """What decides how a frame is checked: this package's code and the libraries that read the files."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return sha256_text("\0".join([*texts, np.__version__, cv2.__version__]))
+
+
+def _unlearnable(frames: List[Frame], reports: List[FrameReport], source: str, log: Callable[[str], None]) -> List[str]:
+    """Splits of which a network would learn nothing, or something else than their labels mean."""
+    problems = []
+    for split in NEEDED_SPLITS:
+        members = [report for frame, report in zip(frames, reports) if frame.split == split]
+        if not members or any(report.problems or source not in report.files for report in members):
+            # The ids of a part of the files would say little.
+            continue
+        if source == POLYGONS:
+            if not any(report.trained_objects for report in members):
+                if split == "train":
+                    problems.append(
+                        "train: no object of a trained class in any polygons file; nothing could be learned"
+                    )
+                else:
+                    log(f"warning: {split}: no object of a trained class; there is nothing to validate on")
+            continue
+        counts: Counter[int] = Counter()
+        for report in members:
+            counts.update(report.label_ids)
+        ids = numbering.SplitIds(split, counts)
+        log(numbering.describe(ids))
+        problem = numbering.problem(ids)
+        if problem:
+            problems.append(problem)
+        elif ids.void == ids.total:
+            log(f"warning: {split}: no pixel of a trained class; there is nothing to validate on")
+        elif ids.void > ids.total / 2:
+            log(f"warning: {split}: more than half of the pixels are void; are these the label ids of Cityscapes?")
+    return problems
+
+
+def _left_out(layout: Layout, reports: List[FrameReport]) -> List[str]:
+    """What lies in the folder and is not used, one line each; many of one kind are counted."""
+    lines = [*layout.left_out, *(line for report in reports for line in report.left_out)]
+    listed = [f"left out: {line}" for line in lines[:_LEFT_OUT_SHOWN]]
+    if len(lines) > _LEFT_OUT_SHOWN:
+        listed.append(f"left out: {len(lines) - _LEFT_OUT_SHOWN} more")
+    return listed
 
 
 def _label_source(frames: List[Frame]) -> str:

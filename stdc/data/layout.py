@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from stdc.data.cityscapes import ARCHIVES, HOW_TO_GET
-from stdc.errors import InputError
+from stdc.errors import InputError, shown
 
 #: In the usual order, which messages and tables follow.
 SPLITS = ("train", "val", "test")
@@ -40,8 +40,10 @@ SUFFIXES: Mapping[str, str] = {
 READ_KINDS = (IMAGE, POLYGONS, LABEL_IDS, INSTANCE_IDS)
 
 _FRAME = re.compile(r"(?P<city>.+)_[0-9]{6}_[0-9]{6}")
-#: Files that operating systems and unpacking tools leave behind.
-_LITTER = {"Thumbs.db", "desktop.ini"}
+#: What operating systems, file servers, and unpacking tools leave behind, beside names that start with one of _MARKS.
+_LITTER = {"Thumbs.db", "desktop.ini", "lost+found", "__MACOSX", "System Volume Information"}
+#: "." is hidden; "@eaDir", "#recycle", and "$RECYCLE.BIN" belong to file servers.
+_MARKS = (".", "@", "#", "$")
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -65,11 +67,13 @@ class Layout(NamedTuple):
         frames: by split and frame name, sorted.
         folders: the folder of each tree relative to the dataset root, wrapper included.
         problems: what does not follow the layout, one line each.
+        left_out: what was found and is no part of a dataset, one line each.
     """
 
     frames: Dict[Tuple[str, str], Frame]
     folders: Dict[str, str]
     problems: List[str]
+    left_out: List[str]
 
 
 def frame_city(name: str) -> Optional[str]:
@@ -109,20 +113,24 @@ def stays_inside(path: str) -> bool:
     return bool(path) and "\0" not in path and not path.startswith("/") and ".." not in parts
 
 
-def shown(text: object) -> str:
-    """A name on one line, whatever characters it holds."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
-
-
 def refuse_inside(output: Path, root: Path, what: str) -> None:
     """Refuse an output that lies in a folder of the user, which is only read.
 
     Raises:
         InputError: `output` lies in `root`.
     """
-    output, root = Path(output).resolve(), Path(root).resolve()
+    output, root = _resolved(output), _resolved(root)
     if output == root or root in output.parents:
-        raise InputError(f"{output}: {what} would be written into {root}, which is only read; choose another place")
+        raise InputError(
+            f"{shown(output)}: {what} would be written into {shown(root)}, which is only read; choose another place"
+        )
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return Path(path).resolve()
+    except (RuntimeError, OSError):
+        raise InputError(f"{shown(path)}: a link that leads to itself; expected a folder") from None
 
 
 def read_layout(root: Path) -> Layout:
@@ -131,31 +139,54 @@ def read_layout(root: Path) -> Layout:
     Raises:
         InputError: there is no such folder, or neither half of the layout is in it.
     """
-    folders, problems = _find_trees(root)
-    frames: Dict[Tuple[str, str], Frame] = {}
-    for tree, folder in folders.items():
+    layout = Layout({}, {}, [], [])
+    _find_trees(root, layout)
+    for tree, folder in layout.folders.items():
         for split in SPLITS:
-            _read_split(root, tree, f"{folder}/{split}", split, frames, problems)
-    return Layout(dict(sorted(frames.items())), folders, problems)
+            _read_split(root, tree, f"{folder}/{split}", split, layout)
+    return layout._replace(frames=dict(sorted(layout.frames.items())))
 
 
-def _find_trees(root: Path) -> Tuple[Dict[str, str], List[str]]:
-    if not root.is_dir():
+def _is_folder(root: Path, relative: str, problems: List[str]) -> bool:
+    """Whether there is such a folder; one that is there and cannot be used is a problem."""
+    path = root / relative
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            problems.append(f"{shown(relative)}: broken link")
+        return False
+    except OSError as error:
+        problems.append(f"{shown(relative)}: not readable ({error.strerror})")
+        return False
+
+
+def _find_trees(root: Path, layout: Layout) -> None:
+    unusable: List[str] = []
+    if not _is_folder(root, ".", unusable):
         found = "is not a folder" if root.exists() else "no such folder"
-        raise InputError(f"dataset {root}: {found}. {HOW_TO_GET}")
-    folders: Dict[str, str] = {}
-    problems: List[str] = []
+        raise InputError(f"dataset {shown(root)}: {found}{_listed(unusable)}. {HOW_TO_GET}")
+    folders, problems = layout.folders, layout.problems
     for tree, wrapper in WRAPPERS.items():
-        places = [place for place in (tree, f"{wrapper}/{tree}") if (root / place).is_dir()]
+        places = [place for place in (tree, f"{wrapper}/{tree}") if _is_folder(root, place, unusable)]
         if len(places) > 1:
             problems.append(f"{places[0]} and {places[1]}: two copies; which one counts? Remove one")
         if places:
             folders[tree] = places[0]
-        else:
-            problems.append(f"{tree}: no such folder in {root}")
+            continue
+        packed = f"{wrapper}.zip"
+        hint = f"; {packed} lies there packed: unpack it there, too" if (root / packed).is_file() else ""
+        problems.append(f"{tree}: no such folder in {shown(root)}{hint}")
     if not folders:
-        raise InputError(f"dataset {root}: neither {IMAGE_TREE}/ nor {TRUTH_TREE}/ is in it{_hint(root)}. {HOW_TO_GET}")
-    return folders, problems
+        raise InputError(
+            f"dataset {shown(root)}: neither {IMAGE_TREE}/ nor {TRUTH_TREE}/ is in it{_listed(unusable)}{_hint(root)}."
+            f" {HOW_TO_GET}"
+        )
+    problems.extend(unusable)
+
+
+def _listed(problems: List[str]) -> str:
+    return "".join(f"; {problem}" for problem in problems)
 
 
 def _hint(root: Path) -> str:
@@ -163,22 +194,29 @@ def _hint(root: Path) -> str:
     if archives:
         return f"; {' and '.join(archives)} must be unpacked first (program extract_dataset)"
     if root.name in (IMAGE_TREE, TRUTH_TREE):
-        return f"; name the folder above it, {root.resolve().parent}"
-    below = sorted(child.name for child in root.iterdir() if (child / IMAGE_TREE).is_dir())
-    return f"; {root / below[0]} holds one" if below else ""
+        return f"; name the folder above it, {shown(root.resolve().parent)}"
+    try:
+        below = sorted(child.name for child in root.iterdir() if (child / IMAGE_TREE).is_dir())
+    except OSError:
+        below = []
+    return f"; {shown(root / below[0])} holds one" if below else ""
 
 
-def _entries(folder: Path, relative: str, problems: List[str]) -> Iterator[Tuple[str, bool]]:
+def _entries(folder: Path, relative: str, layout: Layout) -> Iterator[Tuple[str, bool]]:
     """Names in a folder, sorted, each with whether it is a folder; links are followed, litter is left out."""
+    problems = layout.problems
     try:
         names = sorted(child.name for child in folder.iterdir())
     except OSError as error:
         problems.append(f"{shown(relative)}: cannot be listed ({error.strerror})")
         return
     for name in names:
-        if name.startswith(".") or name in _LITTER:
-            continue
         path = f"{relative}/{name}"
+        if name.startswith(_MARKS) or name in _LITTER:
+            # Hidden files are common and nobody's concern; a folder with a name of its own is worth a line.
+            if not name.startswith(".") and name not in ("Thumbs.db", "desktop.ini"):
+                layout.left_out.append(f"{shown(path)}: no part of a dataset")
+            continue
         if any("\ud800" <= character <= "\udfff" for character in name):
             problems.append(f"{shown(path)}: the name is not UTF-8; rename it")
             continue
@@ -194,36 +232,28 @@ def _entries(folder: Path, relative: str, problems: List[str]) -> Iterator[Tuple
             problems.append(f"{shown(path)}: neither a file nor a folder")
 
 
-def _read_split(
-    root: Path, tree: str, relative: str, split: str, frames: Dict[Tuple[str, str], Frame], problems: List[str]
-) -> None:
-    folder = root / relative
-    if not folder.is_dir():
+def _read_split(root: Path, tree: str, relative: str, split: str, layout: Layout) -> None:
+    if not _is_folder(root, relative, layout.problems):
         # The check of splits reports it, as an empty one.
         return
     loose: List[str] = []
-    for city, is_folder in _entries(folder, relative, problems):
+    for city, is_folder in _entries(root / relative, relative, layout):
         if is_folder:
-            _read_city(root, tree, f"{relative}/{city}", split, city, frames, problems)
+            _read_city(root, tree, relative, split, city, layout)
         elif city.endswith(_PICTURES) or city.endswith(".json"):
             loose.append(city)
     if loose:
-        problems.append(
+        layout.problems.append(
             f"{relative}: {len(loose)} files in no city folder, first {shown(loose[0])}; expected {relative}/<city>/"
         )
 
 
-def _read_city(
-    root: Path,
-    tree: str,
-    relative: str,
-    split: str,
-    city: str,
-    frames: Dict[Tuple[str, str], Frame],
-    problems: List[str],
-) -> None:
+def _read_city(root: Path, tree: str, parent: str, split: str, city: str, layout: Layout) -> None:
     seen = False
-    for name, is_folder in _entries(root / relative, relative, problems):
+    relative = f"{parent}/{city}"
+    problems = layout.problems
+    found_before = len(problems)
+    for name, is_folder in _entries(root / relative, relative, layout):
         path = f"{relative}/{name}"
         kind = _kind(tree, name)
         if kind is None:
@@ -237,12 +267,15 @@ def _read_city(
         elif frame_city(frame) is None:
             problems.append(f"{shown(path)}: expected {shown(city)}_<6 digits>_<6 digits>{SUFFIXES[kind]}")
         elif frame_city(frame) != city:
-            problems.append(f"{shown(path)}: belongs to {frame_city(frame)} but lies in the folder of {shown(city)}")
+            problems.append(
+                f"{shown(path)}: belongs to {shown(frame_city(frame))} but lies in the folder of {shown(city)}"
+            )
         else:
-            entry = frames.setdefault((split, frame), Frame(split, city, frame, {}))
+            entry = layout.frames.setdefault((split, frame), Frame(split, city, frame, {}))
             entry.files[kind] = path
-    if not seen:
-        problems.append(f"{shown(relative)}: no {_expected_endings(tree)} in it")
+    if not seen and len(problems) == found_before:
+        # What lies in the other tree for this city, if anything, is reported frame by frame as unpaired.
+        layout.left_out.append(f"{shown(relative)}: no {_expected_endings(tree)} in it")
 
 
 def _kind(tree: str, name: str) -> Optional[str]:

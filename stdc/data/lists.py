@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from stdc.data.convert import index_key, raster_path
-from stdc.data.layout import IMAGE, SPLITS, SUFFIXES, TRAIN_IDS, frame_of, shown, stays_inside
-from stdc.errors import InputError, InputErrors
+from stdc.data.layout import IMAGE, SPLITS, SUFFIXES, TRAIN_IDS, frame_of, stays_inside
+from stdc.errors import InputError, InputErrors, shown
 from stdc.files import PathLike, write_text
 
 

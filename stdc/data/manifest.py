@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import PurePosixPath
 from typing import Any, Dict, Mapping
 
-from stdc.data.layout import IMAGE, INSTANCE_IDS, LABEL_IDS, POLYGONS, SPLITS, SUFFIXES, frame_city, shown, stays_inside
-from stdc.errors import InputError
+from stdc.data.layout import IMAGE, INSTANCE_IDS, LABEL_IDS, POLYGONS, SPLITS, SUFFIXES, frame_city, stays_inside
+from stdc.errors import InputError, shown
 from stdc.files import PathLike, read_json
 
 FORMAT = 1

@@ -7,10 +7,11 @@ kind of picture into another. W3C, "Portable Network Graphics (PNG) Specificatio
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import Dict, List, NamedTuple, Tuple
 
 import numpy as np
+
+from stdc.data import codecs
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -23,6 +24,7 @@ _COLOR_NAMES = {GRAY: "gray", RGB: "RGB", PALETTE: "palette", GRAY_ALPHA: "gray+
 _DEPTHS = {GRAY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GRAY_ALPHA: (8, 16), RGBA: (8, 16)}
 #: Adam7: first column, first row, column step, row step of each pass.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_ANIMATION = ("acTL", "fcTL", "fdAT")
 _FILTER_UP = 2
 _LAST_FILTER = 4
 
@@ -63,6 +65,9 @@ def check_png(data: bytes) -> Header:
             if packed and previous != "IDAT":
                 raise PngError("image data chunks are not in one run")
             packed.append(body)
+        elif kind in _ANIMATION:
+            # Decoders differ in which of its pictures they show, and OpenCV in whether it shows any.
+            raise PngError(f"an animated PNG ({kind} chunk); expected a still picture")
         elif kind[0].isupper() and kind not in ("PLTE", "IEND"):
             raise PngError(f"unknown critical chunk {kind!r}: not a plain PNG")
         previous = kind
@@ -77,6 +82,7 @@ def check_png(data: bytes) -> Header:
 def _chunks(data: bytes) -> List[Tuple[str, bytes]]:
     if not data.startswith(SIGNATURE):
         raise PngError(f"not a PNG: {_guess(data)}")
+    view = memoryview(data)
     chunks: List[Tuple[str, bytes]] = []
     position = len(SIGNATURE)
     while position < len(data):
@@ -90,7 +96,7 @@ def _chunks(data: bytes) -> List[Tuple[str, bytes]]:
         if end > len(data):
             raise PngError(f"cut off at byte {len(data)}: the {kind} chunk at byte {position} ends at byte {end}")
         (expected,) = struct.unpack_from(">I", data, end - 4)
-        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != expected:
+        if codecs.crc32(view[position + 4 : end - 4]) != expected:
             raise PngError(f"damaged: checksum (CRC) of the {kind} chunk at byte {position} is wrong")
         chunks.append((kind, data[position + 8 : end - 4]))
         if kind == "IEND":
@@ -120,6 +126,17 @@ def _guess(data: bytes) -> str:
     return f"it starts with {data[:8]!r}"
 
 
+def read_header(data: bytes) -> Header:
+    """The header of a PNG, without a look at the rest.
+
+    Raises:
+        PngError: no PNG, or an impossible header.
+    """
+    if not data.startswith(SIGNATURE):
+        raise PngError(f"not a PNG: {_guess(data)}")
+    return _header((data[12:16].decode("latin-1"), data[16:29]))
+
+
 def _header(chunk: Tuple[str, bytes]) -> Header:
     kind, body = chunk
     if kind != "IHDR" or len(body) != 13:
@@ -143,14 +160,13 @@ def _check_rows(header: Header, packed: bytes) -> None:
             bits = width * header.bit_depth * _CHANNELS[header.color_type]
             parts.append((height, 1 + (bits + 7) // 8))
     expected = sum(height * row_bytes for height, row_bytes in parts)
-    inflater = zlib.decompressobj()
     try:
-        raw = inflater.decompress(packed, expected + 1)
-    except zlib.error as error:
+        raw, ended = codecs.inflate(packed, expected + 1)
+    except codecs.INFLATE_ERRORS as error:
         raise PngError(f"damaged image data ({error})") from None
     if len(raw) > expected:
         raise PngError(f"image data hold more than the {expected} bytes of a picture of this size")
-    if len(raw) < expected or not inflater.eof:
+    if len(raw) < expected or not ended:
         raise PngError(f"image data end after {len(raw)} of {expected} bytes, or without their checksum")
     start = 0
     for height, row_bytes in parts:
@@ -161,10 +177,10 @@ def _check_rows(header: Header, packed: bytes) -> None:
 
 
 def encode_gray(pixels: np.ndarray) -> bytes:
-    """A PNG of `pixels`, (H, W) uint8; equal pixels give equal bytes.
+    """A PNG of `pixels`, (H, W) uint8; equal pixels give equal bytes with the same libraries (`codecs`).
 
-    Label rasters repeat the row above: the "up" filter leaves runs of zeros, and run-length matching packs these
-    smaller and several times faster than Pillow's default.
+    Label rasters repeat the row above: the "up" filter leaves runs of zeros, which pack several times faster than
+    Pillow's default.
     """
     height, width = pixels.shape
     if pixels.dtype != np.uint8:
@@ -173,11 +189,10 @@ def encode_gray(pixels: np.ndarray) -> bytes:
     rows[:, 0] = _FILTER_UP
     rows[0, 1:] = pixels[0]
     np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
-    packer = zlib.compressobj(6, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)
-    packed = packer.compress(rows.tobytes()) + packer.flush()
+    packed = codecs.deflate_runs(rows)
     head = struct.pack(">IIBBBBB", width, height, 8, GRAY, 0, 0, 0)
     parts: Dict[bytes, bytes] = {b"IHDR": head, b"IDAT": packed, b"IEND": b""}
     return SIGNATURE + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", codecs.crc32(kind + body))
         for kind, body in parts.items()
     )

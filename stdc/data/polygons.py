@@ -1,7 +1,8 @@
 """Polygon annotations: a strict reader, and the rasters that cityscapesscripts draws from them.
 
-Drawn as cityscapesscripts' preparation/json2labelImg.py does, with Pillow, pixel for pixel. Pillow's own rasterization
-changed between versions (two to a dozen pixels per image), so the version in use is recorded beside the rasters.
+Drawn as cityscapesscripts' preparation/json2labelImg.py does, with Pillow, pixel for pixel; two points give a line.
+Pillow's own rasterization changed between versions (two to a dozen pixels per image), so the version in use is recorded
+beside the rasters.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import difflib
 import json
 import math
 import reprlib
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -22,7 +23,8 @@ MAX_BYTES = 32 << 20
 #: Pixels; official polygons leave the picture by a few. Pillow's integers overflow at 2^31.
 MAX_COORDINATE = 1_000_000
 _MAX_INTEGER_DIGITS = 20
-_MIN_POINTS = 3
+#: Pillow draws nothing of fewer points, and the official script stops.
+_MIN_POINTS = 2
 #: The rest is summed up: a file with many mistakes usually has one cause.
 _PROBLEMS_SHOWN = 10
 
@@ -56,11 +58,16 @@ class Polygon(NamedTuple):
 
 
 class Annotation(NamedTuple):
-    """Size of the picture and the objects to draw, in order: later ones cover earlier ones."""
+    """Size of the picture and the objects to draw, in order: later ones cover earlier ones.
+
+    Args:
+        left_out: objects of less than two points, of which nothing can be drawn.
+    """
 
     height: int
     width: int
     polygons: List[Polygon]
+    left_out: int = 0
 
 
 def parse_annotation(data: bytes) -> Annotation:
@@ -71,9 +78,7 @@ def parse_annotation(data: bytes) -> Annotation:
     Raises:
         AnnotationError: no JSON, unknown label names, or a geometry that cannot be drawn; lists all of these.
     """
-    document = _parse_json(data)
-    if not isinstance(document, dict) or not isinstance(document.get("objects"), list):
-        raise AnnotationError(["no annotation: expected an object with imgHeight, imgWidth and a list of objects"])
+    document = parse_document(data)
     problems: List[str] = []
     size = []
     for key in ("imgHeight", "imgWidth"):
@@ -83,6 +88,7 @@ def parse_annotation(data: bytes) -> Annotation:
             value = 0
         size.append(value)
     polygons: List[Polygon] = []
+    left_out = 0
     unknown: Dict[str, int] = {}
     for index, item in enumerate(document["objects"]):
         if not isinstance(item, dict) or not isinstance(item.get("label"), str):
@@ -94,16 +100,34 @@ def parse_annotation(data: bytes) -> Annotation:
         if label is None:
             unknown[item["label"]] = unknown.get(item["label"], 0) + 1
         elif label.id >= 0:
-            points, problem = _points(item.get("polygon"))
-            if problem:
-                problems.append(f"object {index} ({item['label']}): {problem}")
-            polygons.append(Polygon(label.trainId, points))
+            points = item.get("polygon")
+            if isinstance(points, list) and len(points) < _MIN_POINTS:
+                left_out += 1
+                continue
+            flat = _flat(points)
+            if flat is None:
+                flat, problem = _checked_points(points)
+                if problem:
+                    problems.append(f"object {index} ({item['label']}): {problem}")
+            polygons.append(Polygon(label.trainId, flat))
     problems += [_unknown_name(name, count) for name, count in sorted(unknown.items())[: _PROBLEMS_SHOWN + 1]]
     if problems:
         if len(problems) > _PROBLEMS_SHOWN:
             problems[_PROBLEMS_SHOWN:] = ["and more of the kind"]
         raise AnnotationError(problems)
-    return Annotation(size[0], size[1], polygons)
+    return Annotation(size[0], size[1], polygons, left_out)
+
+
+def parse_document(data: bytes) -> Dict[str, Any]:
+    """The JSON object of a `*_gtFine_polygons.json`, of which nothing but the list of objects is checked.
+
+    Raises:
+        AnnotationError: no JSON, or no annotation.
+    """
+    document = _parse_json(data)
+    if not isinstance(document, dict) or not isinstance(document.get("objects"), list):
+        raise AnnotationError(["no annotation: expected an object with imgHeight, imgWidth and a list of objects"])
+    return document
 
 
 def draw_train_ids(annotation: Annotation) -> np.ndarray:
@@ -121,8 +145,11 @@ def _parse_json(data: bytes) -> Any:
     if len(data) > MAX_BYTES:
         raise AnnotationError([f"{len(data)} bytes; more than {MAX_BYTES} are not supported"])
     try:
-        return json.loads(data.decode("utf-8"), parse_int=_integer)
+        # Editors of some systems put a byte order mark in front, which is no part of JSON.
+        return json.loads(data.decode("utf-8-sig"), parse_int=_integer)
     except UnicodeDecodeError as error:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise AnnotationError(["UTF-16 text; save it as UTF-8"]) from None
         raise AnnotationError([f"no JSON: byte {error.start} is not UTF-8"]) from None
     except RecursionError:
         raise AnnotationError(["JSON nested too deeply"]) from None
@@ -137,12 +164,22 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-def _points(value: Any) -> Tuple[List[float], str]:
+def _flat(value: Any) -> Optional[List[float]]:
+    """Coordinates of a sound polygon in one list; None if anything is wrong with it. Made for speed."""
+    try:
+        flat = [coordinate for x, y in value for coordinate in (x, y)]
+        sound = set(map(type, value)) == {list} and set(map(type, flat)) <= {int, float}
+        # A NaN makes the sum one, whatever stands before it.
+        sound = sound and min(flat) >= -MAX_COORDINATE and max(flat) <= MAX_COORDINATE and math.isfinite(sum(flat))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return flat if sound else None
+
+
+def _checked_points(value: Any) -> Tuple[List[float], str]:
     """Flat coordinates, and what is wrong with them if anything is."""
     if not isinstance(value, list):
         return [], "no polygon"
-    if len(value) < _MIN_POINTS:
-        return [], f"polygon of {len(value)} points, expected at least {_MIN_POINTS}"
     flat: List[float] = []
     for number, point in enumerate(value):
         if not isinstance(point, list) or len(point) != 2:

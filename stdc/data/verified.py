@@ -14,8 +14,7 @@ from typing import Dict, Optional, Tuple
 
 import numpy as np
 
-from stdc.data.layout import shown
-from stdc.errors import InputError
+from stdc.errors import InputError, shown
 
 #: Largest file that is read; each is held in memory as a whole.
 MAX_FILE_BYTES = 1 << 28

@@ -32,14 +32,14 @@ def run_parallel(
     items: Sequence[Item],
     workers: int,
     name: Callable[[Item], str],
-    done: Callable[[], None] = lambda: None,
+    done: Callable[[int, Result], None] = lambda index, result: None,
 ) -> List[Result]:
     """`[function(item) for item in items]`, by `workers` processes; the result does not depend on their number.
 
     Args:
         function: runs in a forked process; its results must be picklable.
         name: what to call an item in a message.
-        done: called after each finished item.
+        done: called in this process after each finished item, with its place in `items` and its result.
 
     Raises:
         InputError: as raised by `function`; the first one to arrive ends the work.
@@ -49,12 +49,12 @@ def run_parallel(
     count = min(workers, len(items))
     if count <= 1:
         results = []
-        for item in items:
+        for index, item in enumerate(items):
             try:
                 results.append(function(item))
             except Exception as error:
                 raise _rebuild(_describe(error), name(item)) from error
-            done()
+            done(index, results[-1])
         return results
     return _run_processes(function, items, count, name, done)
 
@@ -64,7 +64,7 @@ def _run_processes(
     items: Sequence[Item],
     count: int,
     name: Callable[[Item], str],
-    done: Callable[[], None],
+    done: Callable[[int, Result], None],
 ) -> List[Result]:
     context = multiprocessing.get_context("fork")
     processes: List[Any] = []
@@ -94,7 +94,7 @@ def _run_processes(
                 if not good:
                     raise _rebuild(value, name(items[index]))
                 results[index] = value
-                done()
+                done(index, value)
                 following = next(waiting, None)
                 if following is None:
                     del busy[ready]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from stdc import files, recipe
 from stdc.data import polygons
 from stdc.data.labels import LABEL_BY_NAME
-from stdc.data.layout import frame_city, frame_of, shown, stays_inside
-from stdc.errors import InputError
+from stdc.data.layout import frame_city, frame_of, stays_inside
+from stdc.errors import InputError, shown
 from stdc.presets import PRESETS
 from stdc.weights import array_files, pickles
 

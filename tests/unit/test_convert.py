@@ -186,3 +186,41 @@ def test_program_refuses_a_missing_manifest(tiny_dataset, tmp_path):
     )
     assert_refused(result, "none.json: no such file")
     assert not (tmp_path / "labels").exists()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_training_rasters_without_a_pixel_of_a_class_leave_no_index(tmp_path, convert, processes):
+    root = make_tiny_dataset(tmp_path / "data", label_ids=False, instance_ids=False, color=False)
+    for path in root.glob("gtFine/train/*/*_polygons.json"):
+        document = json.loads(path.read_text())
+        # Covered altogether, so that the check of the objects' names finds nothing.
+        document["objects"].append({"label": "out of roi", "polygon": [[-1, -1], [99, -1], [99, 99], [-1, 99]]})
+        path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="train: not one pixel of a trained class"):
+        convert(root, processes)
+    assert not (tmp_path / "labels.json").exists()
+
+
+def test_rasters_are_on_the_disk_before_the_index_says_so(tiny_dataset, tmp_path, convert, monkeypatch):
+    from stdc.data import convert as module
+
+    seen = []
+
+    def sync(folder):
+        seen.append((len(rasters(folder)), (tmp_path / "labels.json").exists()))
+
+    monkeypatch.setattr(module, "sync_files", sync)
+    convert(tiny_dataset)
+    assert seen == [(12, False)]
+
+
+def test_disk_that_fails_when_all_is_written_leaves_no_index(tiny_dataset, tmp_path, convert, monkeypatch):
+    from stdc.data import convert as module
+
+    def sync(folder):
+        raise OSError(errno.EIO, "Input/output error", str(folder))
+
+    monkeypatch.setattr(module, "sync_files", sync)
+    with pytest.raises(OSError, match="Input/output error"):
+        convert(tiny_dataset)
+    assert not (tmp_path / "labels.json").exists()

@@ -13,6 +13,7 @@ from tiny import TINY_CITIES, make_tiny_dataset
 
 from stdc.data import frame_checks, inventory
 from stdc.data.inventory import check_dataset
+from stdc.data.labels import LABEL_ID_TO_TRAIN_ID
 from stdc.data.manifest import read_manifest
 from stdc.errors import InputErrors
 from stdc.files import write_json
@@ -204,24 +205,21 @@ BAD_FILES = {
     "instance id 34": (repaint(INSTANCE_IDS, put(1, 2, 34), np.uint16), INSTANCE_IDS, "value 34 at 1 pixels"),
     "polygons truncated": (truncate(POLYGONS), POLYGONS, "no whole JSON document"),
     "polygons empty": (truncate(POLYGONS, 0), POLYGONS, "the file is empty"),
-    "polygons of another size": (
-        edit_polygons(lambda d: d.update(imgWidth=65)),
-        POLYGONS,
-        "65x32, expected 64x32 as its image",
-    ),
+    "polygons of another kind": (edit_polygons(lambda d: d.pop("objects")), POLYGONS, "no annotation"),
+}
+
+#: What is wrong with a polygons file that came whole; it counts where polygons are the source of labels.
+BAD_ANNOTATIONS = {
     "unknown label name": (
         edit_polygons(lambda d: d["objects"][3].update(label="raod")),
-        POLYGONS,
         "unknown label name 'raod'; did you mean 'road'?",
     ),
-    "two points": (
-        edit_polygons(lambda d: d["objects"][1].update(polygon=[[0, 0], [1, 1]])),
-        POLYGONS,
-        "object 1 (building): polygon of 2 points, expected at least 3",
+    "another size": (
+        edit_polygons(lambda d: d.update(imgWidth=65)),
+        "65x32, expected 64x32 as its image",
     ),
     "not a number": (
         edit_polygons(lambda d: d["objects"][1]["polygon"].append([float("nan"), 1])),
-        POLYGONS,
         "point 4 is [nan, 1], expected two finite numbers",
     ),
 }
@@ -233,6 +231,104 @@ def test_bad_file_is_named_with_what_is_wrong(tiny_dataset, damage, path, said):
     (problem,) = problems_of(tiny_dataset)
     assert problem.startswith(f"{path}: ")
     assert said in problem
+
+
+@pytest.mark.parametrize(("damage", "said"), BAD_ANNOTATIONS.values(), ids=list(BAD_ANNOTATIONS))
+def test_bad_annotation_is_refused_where_it_is_used_and_only_there(tiny_dataset, monkeypatch, damage, said):
+    damage(tiny_dataset)
+    assert check_dataset(tiny_dataset, "any")["label_source"] == "labelIds"
+    assert any(line.startswith(f"{POLYGONS}: ") and said in line for line in problems_of(tiny_dataset, "cityscapes"))
+    for path in tiny_dataset.rglob("*_labelIds.png"):
+        path.unlink()
+    (problem,) = problems_of(tiny_dataset)
+    assert problem.startswith(f"{POLYGONS}: ")
+    assert said in problem
+
+
+def test_what_is_left_out_is_told(tmp_path):
+    root = make_tiny_dataset(tmp_path, label_ids=False, instance_ids=False, color=False)
+    edit_polygons(lambda d: d["objects"].extend([{"label": "car", "polygon": []}] * 2))(root)
+    for name in ("leftImg8bit/train/@eaDir", "leftImg8bit/val/lost+found", "gtFine/train/emptycity", "gtFine/.hidden"):
+        (root / name).mkdir()
+    lines = []
+    check_dataset(root, "any", log=lines.append)
+    assert sorted(lines) == [
+        f"left out: {POLYGONS}: 2 objects of less than two points, of which nothing can be drawn",
+        "left out: gtFine/train/emptycity: no _gtFine_labelIds.png or _gtFine_polygons.json in it",
+        "left out: leftImg8bit/train/@eaDir: no part of a dataset",
+        "left out: leftImg8bit/val/lost+found: no part of a dataset",
+    ]
+
+
+def test_city_that_one_half_lacks_is_still_missed(tiny_dataset):
+    for path in (tiny_dataset / "leftImg8bit/val/lindau").iterdir():
+        path.unlink()
+    problems = problems_of(tiny_dataset)
+    assert len(problems) == 2
+    assert all("gtFine/val/lindau" in line and "label without image" in line for line in problems)
+
+
+@pytest.mark.parametrize("place", ["leftImg8bit/train", "leftImg8bit/val/lindau", "gtFine/val"])
+def test_link_that_leads_to_itself_is_named(tiny_dataset, place):
+    shutil.rmtree(tiny_dataset / place)
+    (tiny_dataset / place).symlink_to(tiny_dataset / place)
+    result = run_program("check_dataset", "--dataset", tiny_dataset, "--output", tiny_dataset.parent / "m.json")
+    assert_refused(result, f"{place}: ", "Too many levels of symbolic links")
+
+
+def all_ids_become(new, split="*"):
+    def apply(root):
+        for path in root.glob(f"gtFine/{split}/*/*_labelIds.png"):
+            ids = np.asarray(Image.open(path))
+            Image.fromarray(np.asarray(new(ids), np.uint8)).save(path)
+
+    return apply
+
+
+def test_shares_of_label_ids_are_told(tiny_dataset):
+    lines = []
+    check_dataset(tiny_dataset, "any", log=lines.append)
+    train, val = lines
+    assert train.startswith("train: label ids by share of pixels: 7 road ")
+    assert val.startswith("val: label ids by share of pixels: ")
+    assert "3 out of roi (void)" in train
+
+
+def test_training_split_without_a_pixel_of_a_class_is_refused(tiny_dataset):
+    all_ids_become(lambda ids: ids * 0, "train")(tiny_dataset)
+    assert problems_of(tiny_dataset) == ["train: no pixel of a trained class: every pixel has id 0 (unlabeled)"]
+
+
+def test_validation_split_that_nobody_labeled_is_a_warning(tiny_dataset):
+    all_ids_become(lambda ids: ids * 0, "val")(tiny_dataset)
+    lines = []
+    check_dataset(tiny_dataset, "any", log=lines.append)
+    assert "warning: val: no pixel of a trained class; there is nothing to validate on" in lines
+
+
+def test_label_ids_counted_from_zero_are_refused(tiny_dataset):
+    all_ids_become(lambda ids: ids % 3)(tiny_dataset)
+    problems = problems_of(tiny_dataset)
+    assert [line.split(":")[0] for line in problems] == ["train", "val"]
+    assert all("ids from 0 to 2 look like numbers of its own, counted 0, 1, 2" in line for line in problems)
+
+
+def test_train_ids_without_a_255_are_refused_in_place_of_label_ids(tiny_dataset):
+    table = LABEL_ID_TO_TRAIN_ID.copy()
+    table[table == 255] = 0
+    all_ids_become(lambda ids: table[ids])(tiny_dataset)
+    problems = problems_of(tiny_dataset)
+    assert [line.split(":")[0] for line in problems] == ["train", "val"]
+    assert all("look like train ids" in line for line in problems)
+
+
+def test_polygons_without_a_trained_class_are_refused_for_training(tmp_path):
+    root = make_tiny_dataset(tmp_path, label_ids=False, instance_ids=False, color=False)
+    for path in root.glob("gtFine/train/*/*_polygons.json"):
+        document = json.loads(path.read_text())
+        document["objects"] = [item for item in document["objects"] if item["label"] in ("out of roi", "static")]
+        path.write_text(json.dumps(document))
+    assert problems_of(root) == ["train: no object of a trained class in any polygons file; nothing could be learned"]
 
 
 def test_all_problems_are_listed_at_once(tiny_dataset):
@@ -273,9 +369,9 @@ def test_pairing_is_by_frame_name_not_by_order(tiny_dataset):
 
 def test_same_picture_in_two_splits_is_a_warning(tiny_dataset):
     shutil.copy(tiny_dataset / IMAGE, tiny_dataset / "leftImg8bit/val/lindau/lindau_000000_000019_leftImg8bit.png")
-    warnings = []
-    check_dataset(tiny_dataset, "any", warn=warnings.append)
-    (line,) = warnings
+    lines = []
+    check_dataset(tiny_dataset, "any", log=lines.append)
+    (line,) = [line for line in lines if line.startswith("warning")]
     assert IMAGE in line
     assert "not independent" in line
 

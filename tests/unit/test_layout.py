@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tiny import make_tiny_dataset
 
-from stdc.data.layout import IMAGE, frame_city, frame_of, read_layout, refuse_inside, shown, stays_inside
-from stdc.errors import InputError
+from stdc.data.layout import IMAGE, frame_city, frame_of, read_layout, refuse_inside, stays_inside
+from stdc.errors import InputError, shown
 
 AACHEN = "leftImg8bit/train/aachen"
 FRAME = "aachen_000000_000019"
@@ -72,9 +72,11 @@ def test_misplaced_file_is_named(tiny_dataset, made, said):
     assert Path(made).name in problem
 
 
-def test_city_folder_without_frames_is_a_problem(tiny_dataset):
+def test_city_folder_without_files_is_left_out_in_words(tiny_dataset):
     (tiny_dataset / "leftImg8bit/val/munster").mkdir()
-    assert read_layout(tiny_dataset).problems == ["leftImg8bit/val/munster: no _leftImg8bit.png in it"]
+    layout = read_layout(tiny_dataset)
+    assert layout.problems == []
+    assert layout.left_out == ["leftImg8bit/val/munster: no _leftImg8bit.png in it"]
 
 
 def test_folder_in_place_of_a_file_is_a_problem(tiny_dataset):

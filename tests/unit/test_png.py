@@ -160,3 +160,11 @@ def test_encoded_raster_reads_back_in_two_libraries():
 def test_encoder_refuses_other_types():
     with pytest.raises(TypeError, match="int64, expected uint8"):
         encode_gray(np.zeros((2, 2), np.int64))
+
+
+@pytest.mark.parametrize("kind", [b"acTL", b"fcTL", b"fdAT"])
+def test_animation_is_refused_because_decoders_show_different_pictures(kind):
+    sound = encode_gray(np.zeros((3, 4), np.uint8))
+    start = sound.index(b"IDAT") - 4
+    with pytest.raises(PngError, match=f"an animated PNG .{kind.decode()} chunk"):
+        check_png(sound[:start] + chunk(kind, bytes(8)) + sound[start:])

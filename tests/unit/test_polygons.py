@@ -96,7 +96,8 @@ def bad(change):
     [
         (b"", "the file is empty"),
         (b"{", "no whole JSON document"),
-        (b"\xff\xfe", "byte 0 is not UTF-8"),
+        (b"\xff\xfe", "UTF-16 text; save it as UTF-8"),
+        (b'{"\xff', "byte 2 is not UTF-8"),
         (b"[]", "no annotation"),
         (b'{"imgHeight": 1, "imgWidth": 1}', "no annotation"),
         (b"[" * 200_000, "nested too deeply|no whole JSON"),
@@ -117,7 +118,8 @@ def bad(change):
         (bad(lambda d: d["objects"][0]["polygon"].append([1, None])), "expected two finite numbers"),
         (bad(lambda d: d["objects"][0]["polygon"].append([1, float("inf")])), "expected two finite numbers"),
         (bad(lambda d: d["objects"][0]["polygon"].append([1, -1e9])), "far outside every picture"),
-        (bad(lambda d: d["objects"][0].update(polygon=[])), "polygon of 0 points, expected at least 3"),
+        (bad(lambda d: d["objects"][0].update(polygon={})), "no polygon"),
+        (bad(lambda d: d["objects"][0].update(polygon="abc")), "no polygon"),
     ],
 )
 def test_bad_annotation_is_explained_in_a_short_line(data, said):
@@ -143,3 +145,21 @@ def test_all_problems_of_an_annotation_are_listed():
     with pytest.raises(AnnotationError) as caught:
         parse_annotation(data)
     assert len(caught.value.problems) == 3
+
+
+def test_byte_order_mark_is_no_part_of_the_document():
+    data = json.dumps(document(polygon("car", *SQUARE))).encode()
+    assert parse_annotation(b"\xef\xbb\xbf" + data) == parse_annotation(data)
+
+
+def test_object_of_one_point_or_none_is_left_out_and_counted():
+    square = polygon("road", *SQUARE)
+    annotation = parse_annotation(json.dumps(document(polygon("car"), square, polygon("car", (3, 4)))).encode())
+    assert annotation.left_out == 2
+    assert annotation.polygons == parse_annotation(json.dumps(document(square)).encode()).polygons
+
+
+def test_object_of_two_points_is_the_line_that_the_official_script_draws():
+    line = document(polygon("road", *SQUARE), polygon("car", (2, 30), (50, 38)))
+    assert (official(line) == 13).any()
+    assert np.array_equal(ours(line), official(line))

@@ -25,9 +25,11 @@ def double(value):
 @pytest.mark.parametrize("workers", [-1, 1, 2, 5, 100])
 def test_results_keep_the_order_of_the_items(workers):
     seen = []
-    results = run_parallel(double, range(20), workers, name=str, done=lambda: seen.append(1))
+    results = run_parallel(
+        double, range(20), workers, name=str, done=lambda index, result: seen.append((index, result))
+    )
     assert results == [2 * value for value in range(20)]
-    assert len(seen) == 20
+    assert sorted(seen) == list(enumerate(results))
     assert run_parallel(double, [], workers, name=str) == []
 
 

@@ -64,6 +64,7 @@ def test_fingerprint_follows_links_to_folders_and_survives_dead_and_circular_one
     city = folder / "leftImg8bit" / "train" / "aachen"
     (city / "again").symlink_to(folder)
     (city / "dead_leftImg8bit.png").symlink_to(folder / "nowhere")
+    (folder / "leftImg8bit" / "train" / "loop").symlink_to("loop")
     assert dataset_folder.fingerprint(folder) != ""
 
 

@@ -59,14 +59,21 @@ def _entry(name: str, status: os.stat_result) -> Tuple[str, int, int]:
 
 
 def _walk(folder: str, name: str, depth: int) -> Iterator[Tuple[str, int, int]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            inner = f"{name}/{entry.name}"
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        # A folder that may not be read: check_dataset names it, as it names dead links and links to themselves.
+        yield name, -1, -1
+        return
+    for entry in entries:
+        inner = f"{name}/{entry.name}"
+        try:
             if entry.name.endswith(_USED):
-                try:
-                    yield _entry(inner, entry.stat())
-                except OSError:
-                    # A dead link: the download check names it.
-                    yield inner, -1, -1
-            elif depth and entry.is_dir():
-                yield from _walk(entry.path, inner, depth - 1)
+                yield _entry(inner, entry.stat())
+                continue
+            is_folder = entry.is_dir()
+        except OSError:
+            yield inner, -1, -1
+            continue
+        if depth and is_folder:
+            yield from _walk(entry.path, inner, depth - 1)

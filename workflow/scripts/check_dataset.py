@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import program
-from stdc.data.inventory import EXPECTATIONS, check_dataset
+from stdc.data.inventory import EXPECTATIONS, JOURNAL_SUFFIX, check_dataset
 from stdc.data.layout import refuse_inside
+from stdc.errors import shown
 from stdc.files import write_json
 from stdc.progress import Progress
 
@@ -24,16 +25,21 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(options: argparse.Namespace) -> None:
     refuse_inside(options.output, options.dataset, "the manifest")
+    journal = options.output.with_name(options.output.name + JOURNAL_SUFFIX)
     manifest = check_dataset(
         options.dataset,
         options.expect,
         options.processes,
-        warn=lambda line: print(f"warning: {line}", file=sys.stderr),
+        journal=journal,
+        log=lambda line: print(line, file=sys.stderr, flush=True),
         progress=lambda total: Progress("frames", total),
     )
     write_json(options.output, manifest)
+    journal.unlink(missing_ok=True)
     counts = ", ".join(f"{split} {content['frames']}" for split, content in manifest["splits"].items())
-    print(f"{options.dataset} is sound: {counts} frames, labels from {manifest['label_source']}", file=sys.stderr)
+    print(
+        f"{shown(options.dataset)} is sound: {counts} frames, labels from {manifest['label_source']}", file=sys.stderr
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from typing import Any, Callable, List, NoReturn, Optional, TextIO
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from stdc import files
-from stdc.errors import InputError, StdcError
+from stdc.errors import InputError, StdcError, shown_lines
 from stdc.machine.kinds import DEFAULT_KIND, KINDS
 from stdc.machine.lifetime import die_with_parent, is_alive
 
@@ -190,7 +190,7 @@ def run(
             # What an earlier start left is not this one's.
             with contextlib.suppress(FileNotFoundError):
                 error_file(path).unlink()
-            log = Log(path.open("a", encoding="utf-8"))
+            log = Log(path.open("a", encoding="utf-8", errors="backslashreplace"))
             log.write(f"{built.prog}: started as process {os.getpid()} on {os.uname().nodename}\n")
             sys.stderr = Tee(terminal, log)  # type: ignore[assignment]
         main(built.parse_args(argv))
@@ -228,7 +228,7 @@ def _failed(name: str, error: Exception, terminal: TextIO, log: Optional[Log], p
 def _told(name: str, code: int, message: str, terminal: TextIO, log: Optional[Log], path: Optional[Path]) -> int:
     for stream in (terminal, log):
         if stream is not None:
-            print(f"{name}: {message}", file=stream, flush=True)  # type: ignore[arg-type]
+            print(f"{name}: {shown_lines(message)}", file=stream, flush=True)  # type: ignore[arg-type]
     return _leave(name, code, message, path)
 
 
@@ -236,7 +236,7 @@ def _leave(name: str, code: int, message: str, log: Optional[Path]) -> int:
     """Write the error beside the log; the exit code is more important than this file."""
     if log is not None:
         try:
-            files.write_json(error_file(log), {"program": name, "exit_code": code, "message": message})
+            files.write_json(error_file(log), {"program": name, "exit_code": code, "message": shown_lines(message)})
         except (OSError, ValueError) as error:
             print(f"{name}: {error_file(log)}: not written ({error})", file=sys.stderr, flush=True)
     return code
@@ -268,7 +268,7 @@ def _failed_import(kind: Any, error: BaseException, trace: Any) -> None:
     path, log = _log_of(sys.argv[1:]), None
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        log = Log(path.open("a", encoding="utf-8"))
+        log = Log(path.open("a", encoding="utf-8", errors="backslashreplace"))
     _told(Path(sys.argv[0]).stem, EXIT_FAULT, _missing_module(error), sys.stderr, log, path)
 
 

@@ -85,7 +85,11 @@ def make_dataset(
     # The marker is written first, so that the folder a killed run leaves may be replaced by the next one.
     files.write_text(output / MARKER, "made by make_synthetic; may be deleted and made again\n")
     digests = run_parallel(
-        lambda frame: write_frame(frame, section, output), frames, processes, lambda frame: frame.name, done
+        lambda frame: write_frame(frame, section, output),
+        frames,
+        processes,
+        lambda frame: frame.name,
+        lambda index, digests: done(),
     )
     table = {path: digest for part in digests for path, digest in part.items()}
     files.write_json(index, {"synthetic": dict(section), "files": table})
