@@ -46,6 +46,8 @@ def document(counts: Sequence[Counts], frames: Sequence[str], computed: Computed
             "frame": frame,
             "miou": metrics.mean_iou(main[index]),
             "pixel_accuracy": metrics.pixel_accuracy(main[index]),
+            # By train id: the IoU of any choice of images follows from their sums.
+            **metrics.overlaps(main[index]),
         }
         for index, frame in sorted(enumerate(frames), key=lambda pair: pair[1])
     ]

@@ -195,6 +195,13 @@ def mean_score(scores: Sequence[Optional[float]]) -> Optional[float]:
     return math.fsum(present) / len(present) if present else None
 
 
+def overlaps(confusion: np.ndarray) -> Dict[str, List[int]]:
+    """What the IoU of each class is the ratio of, by train id: pixels in the `intersection` and in the `union`."""
+    _check(confusion)
+    hits = np.diagonal(confusion)
+    return {"intersection": hits.tolist(), "union": (confusion.sum(0) + confusion.sum(1) - hits).tolist()}
+
+
 def figures(confusion: np.ndarray) -> Dict[str, Any]:
     """The figures of one evaluation by name, as `metrics.json` holds them."""
     return {

@@ -101,7 +101,15 @@ _METRICS = {
     **_EVALUATION,
     "confusion": list_of(list_of(count(), length=len(TRAIN_NAMES)), length=len(TRAIN_NAMES)),
     "protocols?": list_of(_EVALUATION),
-    "per_image?": list_of({"frame": str, "miou?": optional(fraction), "pixel_accuracy?": optional(fraction)}),
+    "per_image?": list_of(
+        {
+            "frame": str,
+            "miou?": optional(fraction),
+            "pixel_accuracy?": optional(fraction),
+            "intersection?": list_of(count(), length=len(TRAIN_NAMES)),
+            "union?": list_of(count(), length=len(TRAIN_NAMES)),
+        }
+    ),
 }
 _SPEED = {
     "inference?": optional(

@@ -75,13 +75,17 @@ async function touch(browser, address, seen) {
   seen.touched = {};
   for (const [name, selector] of [["chart", "svg.chart .strip rect"], ["confusion", "svg.heat .spot .cell"]]) {
     const part = page.locator(selector).nth(4);
+    if (!(await part.count())) continue;
     await part.scrollIntoViewIfNeeded();
     const box = await part.boundingBox();
     await page.touchscreen.tap(box.x + box.width / 2, box.y + box.height / 2);
     seen.touched[name] = await told();
   }
-  await page.locator("details.values summary").first().focus();
-  await page.keyboard.press("Enter");
+  const table = page.locator("details.values summary").first();
+  if (await table.count()) {
+    await table.focus();
+    await page.keyboard.press("Enter");
+  }
   seen.opened_by_keyboard = await page.evaluate(() => {
     const table = document.querySelector("details.values[open] table");
     return table && table.getBoundingClientRect().height > 0 ? table.closest("details").querySelector("summary").textContent : "";
