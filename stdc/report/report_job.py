@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from stdc.errors import InputError
 from stdc.files import sha256_file, write_json, write_text
+from stdc.published.agreement import RunFiles, SeedFiles, check_agreement
 from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
 from stdc.report.results_folder import (
@@ -51,6 +52,7 @@ class ReportJob:
     dataset: Path
     labels: Path
     val_list: Path
+    train_list: Optional[Path]
     benchmarks: Sequence[Path]
     command: Sequence[str]
     device: str
@@ -85,6 +87,7 @@ class ReportJob:
             files=files_of(self.results, config["seeds"], beside={self.verdict.name, self.shared.name}),
             command=self.command,
         )
+        check_agreement(self._run_files(config, manifest, results.manifest_sha256, seeds))
         reference = load_reference()
         verdict = judge(results.evidence(), reference)
         pictures = self._pictures(config, seeds[0])
@@ -92,6 +95,43 @@ class ReportJob:
         write_text(self.report, page.render(results, verdict, reference, pictures, self.shared.name))
         write_json(self.verdict, verdict)
         return verdict
+
+    def _run_files(
+        self, config: Mapping[str, Any], manifest: Mapping[str, Any], manifest_sha256: str, seeds: Sequence[SeedResult]
+    ) -> RunFiles:
+        """What is said twice in the files of this run, for the check that it is the same."""
+        from stdc.data.layout import IMAGE, SUFFIXES, frame_of
+        from stdc.data.lists import read_lines
+
+        def weights_sha256(seed: SeedResult, name: str) -> Optional[str]:
+            path = self.results / f"seed{seed.seed}" / name
+            return sha256_file(path) if path.exists() else None
+
+        lists = {"val": self.val_list, **({"train": self.train_list} if self.train_list else {})}
+        lines = read_lines(self.val_list, str(config["data"].get("separator", ",")))
+        given = config.get("weights") is not None
+        return RunFiles(
+            config=config,
+            manifest_path=self.manifest,
+            manifest=manifest,
+            manifest_sha256=manifest_sha256,
+            list_paths=lists,
+            list_sha256={split: sha256_file(path) for split, path in lists.items()},
+            val_frames=[str(frame_of(line.image, SUFFIXES[IMAGE])) for line in lines],
+            seeds=[
+                SeedFiles(
+                    folder=self.results / f"seed{seed.seed}",
+                    seed=seed.seed,
+                    metrics=seed.metrics,
+                    best=seed.best,
+                    model_sha256=weights_sha256(seed, "model.pdparams"),
+                    best_sha256=weights_sha256(seed, "best.pdparams"),
+                    history=None if given else seed.history,
+                    provenance=None if given else seed.provenance,
+                )
+                for seed in seeds
+            ],
+        )
 
     def _pictures(self, config: Mapping[str, Any], result: SeedResult) -> List[Picture]:
         """Pictures of some validation frames with the first seed's final weights."""
