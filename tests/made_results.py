@@ -6,10 +6,11 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
+from stdc import recipe
 from stdc.data.labels import TRAIN_NAMES
 from stdc.evaluation import metrics
 
@@ -37,7 +38,9 @@ def metrics_document(skill: float, frames: Sequence[str], size: Sequence[int], s
             {
                 **metrics.figures(confusion(skill + 0.015 * number, seed)),
                 "images": len(frames),
-                "image_names_sha256": hashlib.sha256("".join(frames).encode()).hexdigest(),
+                "image_names_sha256": hashlib.sha256(
+                    "".join(f"{frame}\n" for frame in sorted(frames)).encode()
+                ).hexdigest(),
                 "protocol": {
                     "name": name,
                     "scales": scales,
@@ -174,7 +177,12 @@ def report_config(**changed: Any) -> Dict[str, Any]:
     return config
 
 
-def manifest(train: int = 48, val: int = 16) -> Dict[str, Any]:
+def manifest(train: int = 48, val: int = 16, val_names: Optional[Sequence[str]] = None) -> Dict[str, Any]:
+    """A manifest of frames that are nowhere; `val_names` names those of the validation split."""
+    train_names = [f"aachen_{number:06d}_000019" for number in range(train)]
+    val_names = [f"frankfurt_000000_{number:06d}" for number in range(val)] if val_names is None else val_names
+    val = len(val_names)
+    named = [("train", name) for name in train_names] + [("val", name) for name in val_names]
     return {
         "format": 1,
         "expected": "any",
@@ -184,5 +192,49 @@ def manifest(train: int = 48, val: int = 16) -> Dict[str, Any]:
             "val": {"cities": {"frankfurt": val}, "frames": val},
         },
         "sizes": [[128, 256]],
-        "frames": [],
+        "frames": [
+            {"frame": name, "split": split, "image": {"path": f"{name}.png", "sha256": f"{number:064x}"}}
+            for number, (split, name) in enumerate(named)
+        ],
     }
+
+
+def write_list(path: Path, frames: Sequence[str]) -> None:
+    """A validation list of frames that are nowhere."""
+    lines = []
+    for frame in frames:
+        city = frame.split("_")[0]
+        image = f"leftImg8bit/val/{city}/{frame}_leftImg8bit.png"
+        lines.append(f"{image},gtFine/val/{city}/{frame}_gtFine_labelTrainIds.png\n")
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def tie(results: Path, config: Dict[str, Any], manifest_path: Path, lists: Dict[str, Path]) -> None:
+    """Make the files of a results folder tell one story: hashes of the files that are there, the recipe, the seed."""
+
+    def sha256(path: Path) -> str:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    for seed in config["seeds"]:
+        folder = results / f"seed{seed}"
+        for name, weights in (("metrics.json", "model.pdparams"), ("metrics_best.json", "best.pdparams")):
+            if (folder / name).exists() and (folder / weights).exists():
+                metrics = json.loads((folder / name).read_text(encoding="utf-8"))
+                for entry in (metrics, *metrics["protocols"]):
+                    entry["protocol"]["weights_sha256"] = sha256(folder / weights)
+                (folder / name).write_text(json.dumps(metrics, sort_keys=True), encoding="utf-8")
+        if (folder / "provenance.json").exists():
+            provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+            provenance.update(
+                seed=seed,
+                manifest_sha256=sha256(manifest_path),
+                recipe=recipe.resolve(config["train"]).as_dict(),
+                identity={
+                    "inputs": {
+                        "manifest": sha256(manifest_path),
+                        **{f"{split}_list": sha256(path) for split, path in lists.items()},
+                    },
+                    "network": {"backbone": config["model"]["backbone"], "pool_counts_padding": False},
+                },
+            )
+            (folder / "provenance.json").write_text(json.dumps(provenance, sort_keys=True), encoding="utf-8")

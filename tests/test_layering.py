@@ -37,7 +37,7 @@ ROOMS: Dict[str, Set[str]] = {
     "machine": set(),
     "nn": set(),
     "data": {"machine"},
-    "published": {"data"},
+    "published": {"data", "evaluation"},
     "weights": {"nn"},
     "prediction": {"data", "machine", "nn", "weights"},
     "evaluation": {"data", "machine", "prediction"},

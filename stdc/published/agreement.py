@@ -1,8 +1,8 @@
 """Whether the files of a finished run tell one story.
 
 Scores, provenance, history, manifest, lists, weights and configuration each say something of the same run. Where two of
-them differ, at least one belongs to another run or was edited, and no verdict is given. This finds contradictions; it is
-no defense against somebody who forges all files alike.
+them differ, at least one belongs to another run or was edited, and no verdict is given. This finds contradictions; it
+is no defense against somebody who forges all files alike.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from stdc import recipe
-from stdc.errors import InputErrors
+from stdc.errors import InputError
 from stdc.evaluation import metrics as official
 from stdc.files import sha256_text
 
@@ -71,14 +71,13 @@ def check_agreement(run: RunFiles) -> None:
     """Compare everything that is said twice.
 
     Raises:
-        InputErrors: one line for each pair that differs: both places with what they say.
+        InputError: names the first pair that differs, both places with what they say, and counts the others.
     """
     problems = list(_problems(run))
     if problems:
-        raise InputErrors(
-            f"{run.seeds[0].folder.parent}: files that contradict each other, so they are not of one run; run the stage "
-            "of the older one again",
-            problems,
+        others = f" ({len(problems) - 1} more like this)" if len(problems) > 1 else ""
+        raise InputError(
+            f"{problems[0]}{others}; they contradict each other, so they are not of one run: make the older one again"
         )
 
 
@@ -90,8 +89,10 @@ def _problems(run: RunFiles) -> Iterator[str]:
             documents.append(("metrics_best.json", seed.best, "best.pdparams", seed.best_sha256))
         for name, document, weights, sha256 in documents:
             yield from _scores(run, f"{seed.folder / name}", document, f"{seed.folder / weights}", sha256)
-        if seed.provenance is not None:
+        if seed.provenance:
             yield from _provenance(run, seed, seed.provenance)
+        elif seed.provenance is not None:
+            yield f"{seed.folder / 'provenance.json'}: missing; {seed.folder / 'model.pdparams'}: trained here"
         if seed.history is not None:
             yield from _history(run, seed)
 
@@ -203,9 +204,7 @@ def _history(run: RunFiles, seed: SeedFiles) -> Iterator[str]:
     if steps != sorted(steps):
         yield f"{name}: its iterations do not ascend; it is not the history of one training"
     iterations = recipe.resolve(run.config["train"]).schedule.iterations
-    yield from _pair(
-        f"{name}: last iteration", max(steps, default=0), "configuration: train.iterations", iterations
-    )
+    yield from _pair(f"{name}: last iteration", max(steps, default=0), "configuration: train.iterations", iterations)
 
 
 def _plain(value: Any) -> Any:

@@ -39,7 +39,8 @@ class ReportJob:
         results: the results folder, with seed<k>/.
         manifest: of the dataset check.
         dataset: root of the dataset, which is only read; labels: folder of train id rasters; val_list: list of the
-            validation frames. These three are needed where pictures are wanted.
+            validation frames. Dataset and labels are needed where pictures are wanted.
+        train_list: list of the training frames; None: it is not compared with the provenance.
         benchmarks: Snakemake's measurements of the stages; those that are not there are left out.
         command: words of the command that started the run; empty where it is not known.
         device, threads: what predicts the pictured frames.

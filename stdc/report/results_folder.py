@@ -93,13 +93,13 @@ _EVALUATION = {
     "class_iou": _SCORES,
     "category_iou?": _SCORES,
     "pixel_accuracy?": optional(fraction),
+    "confusion": list_of(list_of(count(), length=len(TRAIN_NAMES)), length=len(TRAIN_NAMES)),
     "images": count(),
     "protocol": _PROTOCOL,
     "iiou?": optional({"class_iiou?": _SCORES, "category_iiou?": _SCORES, "miiou?": optional(fraction)}),
 }
 _METRICS = {
     **_EVALUATION,
-    "confusion": list_of(list_of(count(), length=len(TRAIN_NAMES)), length=len(TRAIN_NAMES)),
     "protocols?": list_of(_EVALUATION),
     "per_image?": list_of(
         {
@@ -150,6 +150,9 @@ _PROVENANCE = {
     "finished?": optional(str),
     "run_hash?": optional(str),
     "manifest_sha256?": optional(str),
+    "seed?": optional(count()),
+    "recipe?": optional(dict),
+    "identity?": optional({"inputs?": optional(map_of(optional(str))), "network?": optional(dict)}),
     "versions?": optional(map_of(str)),
     "hardware?": optional(
         {"devices?": optional(count(1)), "threads?": optional(count()), "workers?": optional(count())}

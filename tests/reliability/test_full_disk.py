@@ -114,16 +114,17 @@ def test_full_disk_at_the_outputs_of_a_program_leaves_nothing_that_looks_complet
 def test_full_disk_at_the_report_leaves_no_verdict_and_no_half_page(
     tmp_path: Path, small_disk: Callable[[int], SmallDisk], pages: float
 ) -> None:
-    made_results.write_seed(tmp_path / "results" / "seed0", 0, ["aachen_000000_000019"], (64, 128), True)
-    for name, content in (
-        ("report.json", made_results.report_config(report={"overlays": 0})),
-        ("manifest.json", made_results.manifest()),
-    ):
+    frames = ["aachen_000000_000019"]
+    made_results.write_seed(tmp_path / "results" / "seed0", 0, frames, (64, 128), True)
+    config = made_results.report_config(report={"overlays": 0})
+    for name, content in (("report.json", config), ("manifest.json", made_results.manifest(2, 0, frames))):
         (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    made_results.write_list(tmp_path / "val.txt", frames)
+    made_results.tie(tmp_path / "results", config, tmp_path / "manifest.json", {"val": tmp_path / "val.txt"})
 
     def report(out: Path) -> subprocess.CompletedProcess[str]:
         places = {"config": "report.json", "results": "results", "manifest": "manifest.json"}
-        places.update({"dataset": "no", "labels": "no", "list": "no"})
+        places.update({"dataset": "no", "labels": "no", "list": "val.txt"})
         words = [word for key, name in places.items() for word in (f"--{key}", str(tmp_path / name))]
         return run_program("report", *words, "--verdict", out / "verdict.json", "--report", out / "report.html")
 

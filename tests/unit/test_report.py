@@ -431,7 +431,9 @@ def labeled(tmp_path: Path) -> Any:
 
 def run_report(tmp_path: Path, root: Path, labels: Path, config: Dict[str, Any]) -> Any:
     (tmp_path / "report.json").write_text(json.dumps(config), encoding="utf-8")
-    (tmp_path / "manifest.json").write_text(json.dumps(made_results.manifest()), encoding="utf-8")
+    manifest = made_results.manifest(val_names=tiny_frames(root, "val"))
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    made_results.tie(tmp_path / "results", config, tmp_path / "manifest.json", {"val": tmp_path / "val.txt"})
     options = {
         "config": tmp_path / "report.json",
         "results": tmp_path / "results",
@@ -482,5 +484,7 @@ def test_frame_that_the_list_lacks_is_refused(tmp_path):
     made_results.write_seed(seed, 0, FRAMES, (64, 128))
     (seed / "model.pdparams").write_bytes(b"never read")
     done = run_report(tmp_path, root, labels, made_results.report_config())
-    assert_refused(done, "was evaluated but is not in the list")
+    assert_refused(
+        done, "metrics.json: protocol single_scale: images: 12", "val.txt: frames: 3", "contradict each other"
+    )
     assert not (tmp_path / "out").exists()

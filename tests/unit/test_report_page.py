@@ -348,7 +348,8 @@ def read_all(folder: Path) -> None:
         manifest=folder / "manifest.json",
         dataset=folder / "none",
         labels=folder / "none",
-        val_list=folder / "none",
+        val_list=folder / "val.txt",
+        train_list=None,
         benchmarks=[],
         command=[],
         device="cpu",
@@ -367,10 +368,11 @@ def test_hand_made_files_end_in_words_or_in_a_page(tmp_path, name):
     history = (tmp_path / "seed0" / "history.jsonl").read_text(encoding="utf-8").splitlines()[:6]
     (tmp_path / "seed0" / "history.jsonl").write_text("\n".join(history), encoding="utf-8")
     config = made_results.report_config(report={"overlays": 0})
+    config["train"]["iterations"] = json.loads(history[-1])["iteration"]
     (tmp_path / "report.json").write_text(json.dumps(config), encoding="utf-8")
-    manifest = made_results.manifest(2, 1)
-    manifest["frames"] = [{"frame": "a", "split": "val", "image": {"path": "x", "sha256": "ab"}}]
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (tmp_path / "manifest.json").write_text(json.dumps(made_results.manifest(2, 0, FRAMES[:3])), encoding="utf-8")
+    made_results.write_list(tmp_path / "val.txt", FRAMES[:3])
+    made_results.tie(tmp_path, config, tmp_path / "manifest.json", {"val": tmp_path / "val.txt"})
     read_all(tmp_path)
     target = tmp_path / name
     lines = target.read_text(encoding="utf-8")

@@ -31,6 +31,7 @@ rule report:
         manifest=MANIFEST,
         labels=LABELS,
         index=LABELS_INDEX,
+        train_list=rules.create_lists.output.train,
         val_list=rules.create_lists.output.val,
     output:
         verdict=f"{RESULTS}/verdict.json",
@@ -60,6 +61,7 @@ rule report:
             --dataset {params.dataset:q} \
             --labels {input.labels:q} \
             --list {input.val_list:q} \
+            --train-list {input.train_list:q} \
             --threads {resources.cpu_threads} \
             --verdict {output.verdict:q} \
             --report {output.report:q} \

@@ -34,6 +34,9 @@ def arguments() -> argparse.ArgumentParser:
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, metavar=kind, help=text)
     parser.add_argument(
+        "--train-list", type=Path, metavar="FILE", help="list of the training frames, compared with the provenance"
+    )
+    parser.add_argument(
         "--benchmarks",
         type=Path,
         nargs="*",
@@ -55,6 +58,7 @@ def main(options: argparse.Namespace) -> None:
         dataset=options.dataset,
         labels=options.labels,
         val_list=options.list,
+        train_list=options.train_list,
         benchmarks=options.benchmarks,
         command=_command(),
         device=options.device,
