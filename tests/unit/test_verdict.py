@@ -194,6 +194,7 @@ def manifest(**changed: Any) -> Dict[str, Any]:
         ({"train": {**PUBLISHED_RUN, "iterations": 79999}}, "79999 iterations instead of 80000"),
         ({"train": {**PUBLISHED_RUN, "crop_height": 256}}, "crops of 1024x256 instead of 1024x512"),
         ({"train": {**PUBLISHED_RUN, "base_lr": 0.02}}, "train.base_lr: 0.02 here, 0.01 in the preset"),
+        ({"train": {**PUBLISHED_RUN, "ema_decay": 0.99}}, "train.ema_decay: 0.99 here, 0 in the preset"),
         ({"train": {**PUBLISHED_RUN, "preset": "authors"}}, "another recipe: train.preset authors"),
     ],
 )
