@@ -63,5 +63,6 @@ else
     cudart=$(mktemp -d)
     trap 'rm -rf "$cudart"' EXIT
     "$python" tests/devices/build.py "$cudart"
-    LD_LIBRARY_PATH=$cudart .venv/floor-paddle24/bin/python -m pytest tests/unit tests/devices/test_paddle24.py "$@"
+    LD_LIBRARY_PATH=$cudart .venv/floor-paddle24/bin/python -m pytest tests/unit tests/devices/test_paddle24.py \
+        tests/devices/test_kernels.py "$@"
 fi
