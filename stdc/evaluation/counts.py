@@ -20,7 +20,7 @@ class Counts:
     """What one protocol counted; every field by the image's index in the dataset.
 
     Attributes:
-        confusions: (19, 19), int64, row = truth.
+        confusions: (19, 19), int64, row = truth; see `metrics` for predictions from elsewhere.
         objects: (K, 4), int64, see `metrics.instance_counts`; only of images with instance ids.
         sizes: (height, width) of the image, pixels.
         compared: pixels of the image, and how many of them another backend predicts otherwise; only of images that
@@ -35,11 +35,9 @@ class Counts:
 
     @property
     def confusion(self) -> np.ndarray:
-        """The sum over images, (19, 19), int64."""
-        total = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
-        for confusion in self.confusions.values():
-            total += confusion
-        return total
+        """The sum over images, (19, 19), int64; (19, 34) where labels that are not trained were predicted too."""
+        columns = max((confusion.shape[1] for confusion in self.confusions.values()), default=NUM_CLASSES)
+        return sum(self.confusions.values(), np.zeros((NUM_CLASSES, columns), np.int64))
 
 
 def merge(parts: Sequence[Sequence[Counts]]) -> List[Counts]:

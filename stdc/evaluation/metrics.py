@@ -2,13 +2,17 @@
 
 The rule is that of cityscapesscripts, ``evaluation/evalPixelLevelSemanticLabeling.py``: counts are integers over the
 whole set; pixels whose ground truth is ignored count nowhere; a class that occurs neither in truth nor in prediction
-has no score and is left out of the mean. It is restated here for networks that predict trained classes only.
+has no score and is left out of the mean.
+
+Our networks predict trained classes only, so counts are square, (19, 19). Predictions from elsewhere may hold any
+label: their counts have a further column for each label that is not trained, (19, 34), and such a pixel is a miss of
+its class.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -17,6 +21,7 @@ from stdc.data.labels import (
     IGNORE,
     INSTANCE_TRAIN_NAMES,
     LABEL_ID_TO_TRAIN_ID,
+    LABELS,
     NUM_CLASSES,
     TRAIN_ID_TO_CATEGORY,
     TRAIN_NAMES,
@@ -44,6 +49,37 @@ INSTANCE_CATEGORY_NAMES = tuple(
     )
 )
 
+#: Labels that no network here predicts, in the order of their columns, which follow those of the trained classes.
+UNTRAINED_LABELS = tuple(
+    sorted(
+        (label for label in LABELS if label.id >= 0 and LABEL_ID_TO_TRAIN_ID[label.id] == IGNORE),
+        key=lambda label: label.id,
+    )
+)
+
+
+def _columns_of_label_ids() -> np.ndarray:
+    table = LABEL_ID_TO_TRAIN_ID.copy()
+    for number, label in enumerate(UNTRAINED_LABELS):
+        table[label.id] = NUM_CLASSES + number
+    return table
+
+
+#: (256,) uint8: the column of each label id; 255 for numbers that are no label.
+LABEL_ID_TO_COLUMN: np.ndarray = _columns_of_label_ids()
+
+#: (34,) int64: position in CATEGORY_NAMES of each column. Of the labels that are not trained, only caravans and
+#: trailers belong to a category that is scored by objects, and the official script counts them as hits of it.
+_COLUMN_TO_CATEGORY: np.ndarray = np.concatenate(
+    [
+        TRAIN_ID_TO_CATEGORY,
+        [
+            CATEGORY_NAMES.index(label.category) if label.category in INSTANCE_CATEGORY_NAMES else -1
+            for label in UNTRAINED_LABELS
+        ],
+    ]
+)
+
 #: `*_instanceIds.png` holds label id * 1000 + number for objects, and the plain label id elsewhere.
 _IDS_PER_CLASS = 1000
 
@@ -52,15 +88,20 @@ INSTANCE_COLUMNS = ("train_id", "pixels", "class_hits", "category_hits")
 
 
 def confusion_matrix(
-    truth: np.ndarray, prediction: np.ndarray, num_classes: int = NUM_CLASSES, ignore: int = IGNORE
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    num_classes: int = NUM_CLASSES,
+    ignore: int = IGNORE,
+    columns: Optional[int] = None,
 ) -> np.ndarray:
     """Count pixels by true and predicted class.
 
     Args:
         truth: train ids, any shape, uint8; `ignore` marks pixels that do not count.
-        prediction: train ids, the same shape, uint8.
+        prediction: train ids, or columns by LABEL_ID_TO_COLUMN; the same shape, uint8.
+        columns: how many values a prediction may have; None for as many as there are classes.
     Returns:
-        (num_classes, num_classes), int64; row = truth, column = prediction.
+        (num_classes, columns), int64; row = truth, column = prediction.
     Raises:
         ValueError: shapes or types differ, or a value is not a class.
     """
@@ -69,6 +110,7 @@ def confusion_matrix(
             f"truth {truth.dtype}{truth.shape} and prediction {prediction.dtype}{prediction.shape}; "
             "two uint8 arrays of one shape are expected"
         )
+    columns = num_classes if columns is None else columns
     # Both values in one 16-bit number: one pass over the pixels, and nothing is out of range.
     pairs = (truth.astype(np.uint16) << 8) | prediction
     counts = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256).astype(np.int64)
@@ -76,23 +118,21 @@ def confusion_matrix(
     if counts[num_classes:][counted[num_classes:]].any():
         raise ValueError(f"truth holds a value that is neither a class (0 to {num_classes - 1}) nor {ignore}")
     confusion = counts[:num_classes]
-    if confusion[:, num_classes:].any():
-        raise ValueError(f"prediction holds a value that is not a class (0 to {num_classes - 1})")
-    return confusion[:, :num_classes].copy()
+    if confusion[:, columns:].any():
+        raise ValueError(f"prediction holds a value that is not a class (0 to {columns - 1})")
+    return confusion[:, :columns].copy()
 
 
 def class_iou(confusion: np.ndarray) -> List[Optional[float]]:
     """Intersection over union of each class, a fraction; None for a class that occurs nowhere.
 
     Args:
-        confusion: (C, C), integers; row = truth, column = prediction.
+        confusion: (C, C) or wider, integers; row = truth, column = prediction.
     Raises:
-        ValueError: confusion is not a square of integers.
+        ValueError: confusion is no such table of integers.
     """
     _check(confusion)
-    hits = np.diag(confusion)
-    unions = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
-    return [_ratio(int(hit), int(union)) for hit, union in zip(hits, unions)]
+    return [_ratio(int(hit), int(union)) for hit, union in zip(*_hits_and_unions(confusion))]
 
 
 def mean_iou(confusion: np.ndarray) -> Optional[float]:
@@ -104,14 +144,15 @@ def category_confusion(confusion: np.ndarray) -> np.ndarray:
     """Counts by true and predicted category, (7, 7): a mistake within a category is a hit.
 
     Args:
-        confusion: (19, 19), integers.
+        confusion: (19, 19), integers; or (19, 34), and the columns of labels that are not trained stay as they are.
     """
     _check(confusion)
     if len(confusion) != NUM_CLASSES:
         raise ValueError(f"categories are defined for {NUM_CLASSES} classes, found {len(confusion)}")
     member = np.arange(len(CATEGORY_NAMES))[:, None] == TRAIN_ID_TO_CATEGORY[None, :]  # (7, 19)
     member = member.astype(np.int64)
-    return member @ confusion @ member.T
+    trained, others = confusion[:, :NUM_CLASSES], confusion[:, NUM_CLASSES:]
+    return np.hstack([member @ trained @ member.T, member @ others])
 
 
 def category_iou(confusion: np.ndarray) -> Dict[str, Optional[float]]:
@@ -130,9 +171,9 @@ def instance_counts(instances: np.ndarray, prediction: np.ndarray) -> np.ndarray
 
     Args:
         instances: (H, W), integers, as in `*_instanceIds.png`.
-        prediction: (H, W), train ids.
+        prediction: (H, W), train ids, or columns by LABEL_ID_TO_COLUMN.
     Returns:
-        (K, 4), int64, a row an object of a trained class; columns as in INSTANCE_COLUMNS.
+        (K, 4), int64, one row per object of a trained class; columns as in INSTANCE_COLUMNS.
     Raises:
         ValueError: shapes differ, or an object's class is unknown.
     """
@@ -147,7 +188,7 @@ def instance_counts(instances: np.ndarray, prediction: np.ndarray) -> np.ndarray
     trained = train_ids != IGNORE
     ids, predicted, train_ids = ids[trained], predicted[trained], train_ids[trained]
     class_hit = predicted == train_ids
-    category_hit = TRAIN_ID_TO_CATEGORY[predicted] == TRAIN_ID_TO_CATEGORY[train_ids]
+    category_hit = _COLUMN_TO_CATEGORY[predicted] == TRAIN_ID_TO_CATEGORY[train_ids]
     unique, first, place = np.unique(ids, return_index=True, return_inverse=True)
     place = place.reshape(-1)
     columns = (
@@ -165,7 +206,7 @@ def instance_iou(confusion: np.ndarray, counts: np.ndarray) -> Dict[str, Any]:
     False positives belong to no object, so they are counted as they are.
 
     Args:
-        confusion: (19, 19) counts of the whole set.
+        confusion: (19, 19) or (19, 34) counts of the whole set.
         counts: (K, 4) objects of the whole set, from `instance_counts`.
     Returns:
         ``class_iiou`` and ``category_iiou`` by name (None where nothing occurs), and ``miiou``, the mean over classes.
@@ -178,10 +219,12 @@ def instance_iou(confusion: np.ndarray, counts: np.ndarray) -> Dict[str, Any]:
         for name, train_id in classes.items()
     }
     by_category = category_confusion(confusion)
-    category_iiou = {
-        name: _weighted_iou(counts[category_of_row == position], 3, _false_positives(by_category, position))
-        for name, position in categories.items()
-    }
+    others = _COLUMN_TO_CATEGORY[NUM_CLASSES : confusion.shape[1]]
+    category_iiou = {}
+    for name, position in categories.items():
+        columns = [position, *(len(by_category) + np.flatnonzero(others == position))]
+        false_positives = sum(_false_positives(by_category, position, int(column)) for column in columns)
+        category_iiou[name] = _weighted_iou(counts[category_of_row == position], 3, false_positives)
     return {
         "class_iiou": class_iiou,
         "category_iiou": category_iiou,
@@ -198,18 +241,25 @@ def mean_score(scores: Sequence[Optional[float]]) -> Optional[float]:
 def overlaps(confusion: np.ndarray) -> Dict[str, List[int]]:
     """What the IoU of each class is the ratio of, by train id: pixels in the `intersection` and in the `union`."""
     _check(confusion)
-    hits = np.diagonal(confusion)
-    return {"intersection": hits.tolist(), "union": (confusion.sum(0) + confusion.sum(1) - hits).tolist()}
+    hits, unions = _hits_and_unions(confusion)
+    return {"intersection": hits.tolist(), "union": unions.tolist()}
 
 
 def figures(confusion: np.ndarray) -> Dict[str, Any]:
-    """The figures of one evaluation by name, as `metrics.json` holds them."""
+    """The figures of one evaluation by name, as `metrics.json` holds them.
+
+    Args:
+        confusion: (19, 19); or (19, 34), then `untrained_predictions` holds the columns of labels that are not trained.
+    """
+    others = confusion[:, NUM_CLASSES:]
+    untrained = {label.name: column.tolist() for label, column in zip(UNTRAINED_LABELS, others.T) if column.any()}
     return {
         "miou": mean_iou(confusion),
         "class_iou": dict(zip(TRAIN_NAMES, class_iou(confusion))),
         "category_iou": category_iou(confusion),
         "pixel_accuracy": pixel_accuracy(confusion),
-        "confusion": confusion.tolist(),
+        "confusion": confusion[:, :NUM_CLASSES].tolist(),
+        **({"untrained_predictions": untrained} if untrained else {}),
     }
 
 
@@ -224,8 +274,16 @@ def _weighted_iou(rows: np.ndarray, hit_column: int, false_positives: int) -> Op
     return math.fsum(hits) / denominator if denominator > 0 else None
 
 
-def _false_positives(confusion: np.ndarray, position: int) -> int:
-    return int(confusion[:, position].sum() - confusion[position, position])
+def _false_positives(confusion: np.ndarray, position: int, column: Optional[int] = None) -> int:
+    """Pixels of other rows than `position` in a column, its own by default."""
+    counts = confusion[:, position if column is None else column]
+    return int(counts.sum() - counts[position])
+
+
+def _hits_and_unions(confusion: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Pixels in intersection and union of each class."""
+    hits = np.diagonal(confusion)
+    return hits, confusion.sum(axis=0)[: len(confusion)] + confusion.sum(axis=1) - hits
 
 
 def _ratio(part: int, whole: int) -> Optional[float]:
@@ -233,5 +291,7 @@ def _ratio(part: int, whole: int) -> Optional[float]:
 
 
 def _check(confusion: np.ndarray) -> None:
-    if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1] or confusion.dtype.kind not in "iu":
-        raise ValueError(f"confusion: {confusion.dtype}{confusion.shape}; a square of integers is expected")
+    if confusion.ndim != 2 or confusion.shape[0] > confusion.shape[1] or confusion.dtype.kind not in "iu":
+        raise ValueError(
+            f"confusion: {confusion.dtype}{confusion.shape}; a table of integers, row = truth, is expected"
+        )
