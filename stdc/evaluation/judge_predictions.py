@@ -75,7 +75,7 @@ def judge_predictions(
     """
     jobs = find_predictions(folder, ground_truth(dataset, split))
     scored = run_parallel(
-        functools.partial(_score, dataset), jobs, processes, lambda job: shown(job.prediction), progress
+        functools.partial(_score, dataset), jobs, processes, lambda job: shown(job.prediction), lambda *_: progress()
     )
     counts = Counts(Protocol("predictions", (), False))
     for index, result in enumerate(scored):
