@@ -75,20 +75,22 @@ _NVIDIA = (
 INHERITED: FrozenSet[str] = frozenset((*_PROCESS, *RESULTS, *_CPU, *_PADDLE, *_NVIDIA, *VISIBILITY))
 
 
-def of_ranks(environment: Mapping[str, str], device: str) -> Dict[str, str]:
+def of_ranks(environment: Mapping[str, str], device: str, nodes: int = 1) -> Dict[str, str]:
     """The environment of the launcher and its ranks: allowed names, and what keeps them on `device`.
 
     Args:
         environment: the one of this process.
         device: kind of device, see `stdc.machine.devices.KINDS`.
+        nodes: machines that the ranks are on.
     """
     kept = {name: value for name, value in environment.items() if name in INHERITED}
     if device == "cpu":
         kept.update(CPU_ONLY)
         # Its mere presence makes the launcher of Paddle 2.4 look for a plug-in.
         kept.pop("PADDLE_XCCL_BACKEND", None)
-        # All ranks are on this machine. Gloo would look up the host name, which a container without network lacks.
-        kept.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        if nodes == 1:
+            # Gloo would look up the host name, which a container without network lacks.
+            kept.setdefault("GLOO_SOCKET_IFNAME", "lo")
     return kept
 
 

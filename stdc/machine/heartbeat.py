@@ -27,6 +27,9 @@ STARTING, WAITING, TRAINING, EVALUATING, SAVING, MEETING, ENDING = (
     "ending",
 )
 
+#: Not begun yet; and a node whose watcher is at work, which says so again and again.
+ABSENT, PRESENT = "absent", "present"
+
 _FIELD_BYTES = 96
 
 
@@ -37,13 +40,17 @@ class Limits:
     Attributes:
         step_s: seconds of waiting for data or of one optimizer step.
         pause_s: seconds of anything else: starting, evaluating, saving, waiting for the others.
+        rendezvous_s: seconds until all nodes and all ranks have begun, and between the signs of life of a node.
     """
 
     step_s: float = 600.0
     pause_s: float = 3600.0
+    rendezvous_s: float = 120.0
 
     def of(self, phase: str) -> float:
         """Seconds that a phase may last."""
+        if phase in (ABSENT, PRESENT):
+            return self.rendezvous_s
         return self.step_s if phase in (WAITING, TRAINING) else self.pause_s
 
 
@@ -57,6 +64,7 @@ class Heartbeat:
     def __init__(self, path: Optional[Path]) -> None:
         self._descriptor = -1 if path is None else os.open(str(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         self._count = 0
+        self.beat(STARTING, 0)
 
     def beat(self, phase: str, iteration: int) -> None:
         """Say what begins now, and after how many optimizer steps."""
@@ -81,6 +89,8 @@ class Sign:
     age_s: float
 
     def __str__(self) -> str:
+        if self.phase == ABSENT:
+            return f"{self.name}: not begun, for {self.age_s:.0f} s"
         return f"{self.name}: {self.phase} after iteration {self.iteration}, for {self.age_s:.0f} s"
 
 
@@ -106,7 +116,7 @@ class Watch:
                 text = path.read_text(encoding="ascii", errors="replace").strip()
             if text != self._seen[name][0]:
                 self._seen[name] = (text, self._clock())
-            _, iteration, phase = text.split("\t") if text.count("\t") == 2 else ("", "0", STARTING)
+            _, iteration, phase = text.split("\t") if text.count("\t") == 2 else ("", "0", ABSENT)
             found.append(Sign(name, phase, int(iteration), self._clock() - self._seen[name][1]))
         return found
 

@@ -24,8 +24,9 @@ from typing import Callable, Dict, Iterator, List, Optional, Tuple
 from stdc import files
 from stdc.errors import InputError, RunError, StdcError, StoppedError
 from stdc.machine import environment
-from stdc.machine.heartbeat import Heartbeat, Limits, Sign, Watch
+from stdc.machine.heartbeat import PRESENT, Heartbeat, Limits, Sign, Watch
 from stdc.machine.lifetime import die_with_parent
+from stdc.machine.nodes import ONE_NODE, Nodes
 
 _WATCHER = "STDC_RANK_WATCHER"
 _FOLDER = "STDC_RANK_FOLDER"
@@ -33,6 +34,8 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 #: Ranks get this long to reach the end of their step and save.
 _STOP_GRACE_S = 300.0
 _POLL_S = 0.2
+#: Ranks that fail of one cause fail within this time of each other.
+_FAILURE_SPREAD_S = 15.0
 
 Log = Callable[[str], None]
 
@@ -174,30 +177,83 @@ def reporting_rank() -> Iterator[None]:
 # ---- in the watcher
 
 
-def run_ranks(argv: List[str], *, device: str, world_size: int, folder: Path, limits: Limits, log: Log) -> None:
-    """Run `python argv…` once per rank and wait.
+def run_ranks(
+    argv: List[str],
+    *,
+    device: str,
+    world_size: int,
+    folder: Path,
+    limits: Limits,
+    log: Log,
+    nodes: Nodes = ONE_NODE,
+) -> None:
+    """Run `python argv…` once per rank and wait. On several nodes, each node's call runs its share of the ranks.
 
     Args:
         argv: program and arguments; each rank runs the same.
         device: kind of device.
-        world_size: number of ranks.
-        folder: for logs and messages between the processes; emptied first.
+        world_size: number of ranks on all nodes.
+        folder: for logs and messages between the processes; emptied first, by node 0.
         limits: how long a rank may give no sign of life.
         log: receives the ranks' lines for the user.
+        nodes: the machines that the ranks are on.
     Raises:
         InputError: a rank found the user's input wrong.
         StoppedError: the ranks saved and ended on request.
         RunError: a rank failed or gave no sign of life; the message names the first one and quotes it.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "meet").mkdir(parents=True)
-    (folder / "logs").mkdir()
-    command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(world_size)]
-    command += ["--log_dir", str(folder / "logs"), *argv]
-    with StopRequest() as stop, (folder / "logs" / "launcher.log").open("wb") as output:
+    with StopRequest() as stop:
+        presence = _gather(folder, nodes, limits)
+        try:
+            _run_launcher(argv, device, world_size, folder, limits, log, nodes, stop, presence)
+        finally:
+            presence.close()
+
+
+def _gather(folder: Path, nodes: Nodes, limits: Limits) -> Heartbeat:
+    """Prepare the folder, on node 0, and wait until every node has come.
+
+    Returns:
+        The heartbeat of this node.
+    Raises:
+        RunError: a node has not come in time; names it.
+    """
+    start = folder / "start"
+    if nodes.number == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "meet").mkdir(parents=True)
+        for number in range(nodes.count):
+            _logs(folder, number).mkdir(parents=True)
+        files.write_text(start, nodes.launch)
+    else:
+        _wait_for(lambda: _read_or_empty(start) == nodes.launch, limits.rendezvous_s, "node 0")
+    presence = Heartbeat(_node_file(folder, nodes.number))
+    presence.beat(PRESENT, 0)
+    for number in range(nodes.count):
+        _wait_for(_node_file(folder, number).exists, limits.rendezvous_s, f"node {number}")
+    return presence
+
+
+def _run_launcher(
+    argv: List[str],
+    device: str,
+    world_size: int,
+    folder: Path,
+    limits: Limits,
+    log: Log,
+    nodes: Nodes,
+    stop: StopRequest,
+    presence: Heartbeat,
+) -> None:
+    logs = _logs(folder, nodes.number)
+    command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(world_size // nodes.count)]
+    if nodes.count > 1:
+        command += ["--nnodes", str(nodes.count), "--rank", str(nodes.number), "--master", nodes.master]
+    command += ["--log_dir", str(logs), *argv]
+    with (logs / "launcher.log").open("wb") as output:
         launcher = subprocess.Popen(
             command,
-            env=_rank_environment(device, folder),
+            env=_rank_environment(device, folder, nodes.count),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -205,24 +261,36 @@ def run_ranks(argv: List[str], *, device: str, world_size: int, folder: Path, li
             start_new_session=True,
             preexec_fn=_start_launcher,
         )
-        watcher = _Watcher(launcher, folder, world_size, limits, log)
+        watcher = _Watcher(launcher, folder, world_size, limits, log, nodes, presence)
         try:
             code = watcher.run(stop)
         finally:
             # Whatever ended the watching: no rank outlives it.
             _end_group(launcher)
     if code != 0:
-        raise first_error(folder, code)
+        raise first_error(folder, code, logs)
 
 
 class _Watcher:
-    """Follows launcher and ranks until they end."""
+    """Follows launcher and ranks until they end, and the other nodes."""
 
-    def __init__(self, launcher: subprocess.Popen, folder: Path, world_size: int, limits: Limits, log: Log) -> None:
-        self.launcher, self.folder, self.log = launcher, folder, log
+    def __init__(
+        self,
+        launcher: subprocess.Popen,
+        folder: Path,
+        world_size: int,
+        limits: Limits,
+        log: Log,
+        nodes: Nodes,
+        presence: Heartbeat,
+    ) -> None:
+        self.launcher, self.folder, self.log, self.nodes, self.presence = launcher, folder, log, nodes, presence
         names = {f"rank {rank}": _heartbeat_file(folder, rank) for rank in range(world_size)}
         self.watch = Watch(names, limits)
-        self.shown = dict.fromkeys(range(world_size), 0)
+        others = set(range(nodes.count)) - {nodes.number}
+        self.neighbors = Watch({f"node {number}": _node_file(folder, number) for number in others}, limits)
+        # One node tells the user; each of the others would say the same.
+        self.shown = dict.fromkeys(range(world_size if nodes.number == 0 else 0), 0)
 
     def run(self, stop: StopRequest) -> int:
         """The launcher's exit code.
@@ -230,8 +298,9 @@ class _Watcher:
         Raises:
             RunError: a rank gave no sign of life.
         """
-        deadline = None
+        deadline = failed = None
         while True:
+            self.presence.beat(PRESENT, 0)
             code = self.launcher.poll()
             self._pass_on_messages()
             if code is not None:
@@ -244,7 +313,12 @@ class _Watcher:
                 raise RunError(
                     f"the ranks did not end within {_STOP_GRACE_S:.0f} s of {stop.name}; ended. {self._signs()}"
                 )
-            silent = self.watch.silent()
+            if failed is None and self.nodes.count > 1 and any(self.folder.glob("rank*.json")):
+                failed = time.monotonic()
+            if failed is not None and deadline is None and time.monotonic() - failed > _FAILURE_SPREAD_S:
+                # A rank of another node has failed, and those here wait for it.
+                return self.launcher.poll() or 1
+            silent = self.watch.silent() or self.neighbors.silent()
             if silent:
                 raise RunError(f"no sign of life from {silent[0]}; ended. {self._signs()} Start again to go on")
             time.sleep(_POLL_S)
@@ -264,7 +338,7 @@ class _Watcher:
                     self.log(line)
 
 
-def first_error(folder: Path, code: int) -> StdcError:
+def first_error(folder: Path, code: int, logs: Path) -> StdcError:
     """What the rank that failed first reported; ranks that stopped on request count only if all did."""
     reports = []
     for path in folder.glob("rank*.json"):
@@ -275,15 +349,14 @@ def first_error(folder: Path, code: int) -> StdcError:
     if reports and not failed:
         return StoppedError(reports[0]["message"])
     if not failed:
-        last = _last_line(folder / "logs" / "launcher.log")
+        last = _last_line(logs / "launcher.log")
         return RunError(
-            f"a rank died without a word (launcher's exit code {code}{f': {last}' if last else ''}); "
-            f"logs: {folder / 'logs'}"
+            f"a rank died without a word (launcher's exit code {code}{f': {last}' if last else ''}); logs: {logs}"
         )
     first = failed[0]
     if first["exit_code"] == InputError.exit_code:
         return InputError(first["message"])
-    return RunError(f"rank {first['rank']} failed: {first['message']} (logs: {folder / 'logs'})")
+    return RunError(f"rank {first['rank']} failed: {first['message']} (logs: {logs})")
 
 
 def _start_launcher() -> None:
@@ -329,8 +402,33 @@ def _heartbeat_file(folder: Path, rank: int) -> Path:
     return folder / f"heartbeat.{rank}"
 
 
-def _rank_environment(device: str, folder: Path) -> Dict[str, str]:
-    inherited = environment.of_ranks(os.environ, device)
+def _node_file(folder: Path, number: int) -> Path:
+    return folder / f"node.{number}"
+
+
+def _logs(folder: Path, node: int) -> Path:
+    return folder / "logs" / (f"node{node}" if node else "")
+
+
+def _read_or_empty(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text(encoding="utf-8")
+    return ""
+
+
+def _wait_for(arrived: Callable[[], bool], limit_s: float, who: str) -> None:
+    deadline = time.monotonic() + limit_s
+    while not arrived():
+        if time.monotonic() > deadline:
+            raise RunError(
+                f"{who} has not come within {limit_s:.0f} s; do all nodes run, and do they see the same folder? "
+                "(hardware.rendezvous_limit_s)"
+            )
+        time.sleep(_POLL_S)
+
+
+def _rank_environment(device: str, folder: Path, nodes: int) -> Dict[str, str]:
+    inherited = environment.of_ranks(os.environ, device, nodes)
     inherited[_WATCHER] = str(os.getpid())
     inherited[_FOLDER] = str(folder.resolve())
     return inherited

@@ -13,8 +13,9 @@ from stdc.data.entry import Entry
 from stdc.data.transforms import check_crop
 from stdc.errors import InputError, OutOfMemoryError, RunError, StdcError, StoppedError
 from stdc.machine import devices, ranks
-from stdc.machine.heartbeat import Heartbeat, Limits, guarded
+from stdc.machine.heartbeat import STARTING, Heartbeat, Limits, guarded
 from stdc.machine.lifetime import begin_again
+from stdc.machine.nodes import ONE_NODE, Nodes
 from stdc.stages import TrainStage
 from stdc.training import identity
 from stdc.training.recorder import Recorder, SilentRecorder
@@ -70,6 +71,7 @@ class Hardware:
         threads: CPU threads per process.
         workers: data worker processes per device.
         micro_batch: images per forward pass; None: all images that a device has per step.
+        nodes: the machines, each with so many devices.
     """
 
     device: str
@@ -77,6 +79,12 @@ class Hardware:
     threads: int
     workers: int
     micro_batch: Optional[int] = None
+    nodes: Nodes = ONE_NODE
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks: devices of all nodes."""
+        return self.devices * self.nodes.count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +130,13 @@ class TrainJob:
             InputError: the recipe, the lists or the hardware do not fit together.
             RunError, StoppedError, OSError: see `stdc.training.loop` and `ranks.run_ranks`.
         """
-        prepared = self._prepare()
         if ranks.in_rank():
             with ranks.reporting_rank():
-                self._train(prepared, ranks.heartbeat())
+                heartbeat = ranks.heartbeat()
+                heartbeat.beat(STARTING, 0)
+                self._train(self._prepare(), heartbeat)
             return
+        prepared = self._prepare()
         try:
             self._watch(prepared, argv)
         except OutOfMemoryError as error:
@@ -139,7 +149,7 @@ class TrainJob:
     def _prepare(self) -> _Prepared:
         """Read what is small, refuse what does not fit, and name the run."""
         stage, inputs, hardware = self.stage, self.inputs, self.hardware
-        device_batch = stage.recipe.schedule.per_device_batch(hardware.devices)
+        device_batch = stage.recipe.schedule.per_device_batch(hardware.world_size)
         micro_batch = hardware.micro_batch or device_batch
         if not 1 <= micro_batch <= device_batch or device_batch % micro_batch:
             raise InputError(
@@ -158,7 +168,7 @@ class TrainJob:
         made_of = identity.run_identity(
             stage,
             seed=self.seed,
-            world_size=hardware.devices,
+            world_size=hardware.world_size,
             micro_batch=micro_batch,
             threads=hardware.threads,
             device=hardware.device,
@@ -176,8 +186,11 @@ class TrainJob:
         return _Prepared(train_entries, val_entries, micro_batch, made_of, run_hash, folder)
 
     def _watch(self, prepared: _Prepared, argv: List[str]) -> None:
-        """Hold the run folder while this process or its ranks train."""
+        """Hold the run folder while this process or its ranks train; on several nodes, node 0 holds it for all."""
         folder, hardware = prepared.folder, self.hardware
+        if hardware.nodes.number > 0:
+            self._run_ranks(folder, argv)
+            return
         with folder.locked(self.log):
             folder.tidy({"run_hash": prepared.run_hash, **prepared.identity})
             for output in (self.outputs.model, self.outputs.history):
@@ -185,20 +198,11 @@ class TrainJob:
             self.log(f"run folder {folder.path}")
             folder.write_status("starting", **self._names())
             try:
-                if hardware.devices == 1:
+                if hardware.world_size == 1:
                     with guarded(folder.heartbeat, self.limits, self.log):
                         self._train(prepared, Heartbeat(folder.heartbeat))
                 else:
-                    devices.check_count(hardware.device, hardware.devices)
-                    ranks.run_ranks(
-                        # Ranks do not all write one log.
-                        ranks.without_option(argv, "--log"),
-                        device=hardware.device,
-                        world_size=hardware.devices,
-                        folder=folder.ranks,
-                        limits=self.limits,
-                        log=self.log,
-                    )
+                    self._run_ranks(folder, argv)
             except StoppedError:
                 raise
             except BaseException as error:
@@ -206,6 +210,20 @@ class TrainJob:
                     shown = str(error) if isinstance(error, (StdcError, OSError)) else type(error).__name__
                     folder.write_status("failed", **self._names(), message=shown)
                 raise
+
+    def _run_ranks(self, folder: RunFolder, argv: List[str]) -> None:
+        hardware = self.hardware
+        devices.check_count(hardware.device, hardware.devices)
+        ranks.run_ranks(
+            # Ranks do not all write one log.
+            ranks.without_option(argv, "--log"),
+            device=hardware.device,
+            world_size=hardware.world_size,
+            folder=folder.ranks,
+            limits=self.limits,
+            log=self.log,
+            nodes=hardware.nodes,
+        )
 
     def _names(self) -> Dict[str, Any]:
         """What the status tells of the run in every state. The outputs lie in `<name>/seed<k>/`."""

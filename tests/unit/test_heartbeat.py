@@ -8,7 +8,7 @@ import pytest
 
 from stdc.machine.heartbeat import EVALUATING, SAVING, TRAINING, WAITING, Heartbeat, Limits, Watch
 
-LIMITS = Limits(step_s=10.0, pause_s=100.0)
+LIMITS = Limits(step_s=10.0, pause_s=100.0, rendezvous_s=120.0)
 
 
 class Clock:
@@ -52,8 +52,10 @@ def test_evaluating_and_saving_may_take_their_time(tmp_path):
 def test_process_that_never_said_anything_counts_from_the_start(tmp_path):
     clock = Clock()
     watch = Watch({"rank 0": tmp_path / "absent"}, LIMITS, clock)
-    clock.now += 101.0
-    assert [sign.name for sign in watch.silent()] == ["rank 0"]
+    clock.now += LIMITS.rendezvous_s
+    assert watch.silent() == []
+    clock.now += 1.0
+    assert [str(sign) for sign in watch.silent()] == ["rank 0: not begun, for 121 s"]
 
 
 def test_heartbeat_that_nobody_looks_at_is_free():

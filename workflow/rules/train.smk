@@ -25,6 +25,7 @@ rule train:
         f"logs/benchmark/train/{NAME}-seed{{seed}}.tsv"
     threads: HARDWARE["devices"] * (HARDWARE["threads"] + HARDWARE["workers"])
     resources:
+        **({"mpi": "srun", "tasks": HARDWARE["nodes"], "tasks_per_node": 1} if HARDWARE["nodes"] > 1 else {}),
         mem_mb=16000 * HARDWARE["devices"],
         runtime=2880,
         # Not params: finished work stays finished when it is looked at on another machine.
@@ -34,16 +35,25 @@ rule train:
         workers=HARDWARE["workers"],
         step_limit_s=HARDWARE["step_limit_s"],
         pause_limit_s=HARDWARE["pause_limit_s"],
+        rendezvous_limit_s=HARDWARE["rendezvous_limit_s"],
+        nodes=HARDWARE["nodes"],
+        # On a cluster this leaves the start of the tasks to the rule.
     params:
         dataset=lambda wildcards: DATASET,
         backbone=lambda wildcards, input: ["--backbone", input.backbone] if input.backbone else [],
         best=lambda wildcards, output: ["--best", output.best] if output.best else [],
         vdl=lambda wildcards, output: ["--vdl", output.vdl] if output.vdl else [],
         # A parameter, unlike the rest of the hardware: batch norm and mining see so many images at a time.
+        # One task per node; the program finds out which one it is.
+        start=(
+            ["srun", f"--nodes={HARDWARE['nodes']}", "--ntasks-per-node=1", "--kill-on-bad-exit=0"]
+            if HARDWARE["nodes"] > 1
+            else []
+        ),
         micro_batch=["--micro-batch", HARDWARE["micro_batch"]] if HARDWARE["micro_batch"] else [],
     shell:
         r"""
-        exec "$STDC_PYTHON" {input.program:q} \
+        exec {params.start:q} "$STDC_PYTHON" {input.program:q} \
             --config {input.config:q} \
             --dataset {params.dataset:q} \
             --labels {input.labels:q} \
@@ -59,6 +69,8 @@ rule train:
             --workers {resources.workers} {params.micro_batch:q} \
             --step-limit {resources.step_limit_s} \
             --pause-limit {resources.pause_limit_s} \
+            --rendezvous-limit {resources.rendezvous_limit_s} \
+            --nodes {resources.nodes} \
             --model {output.model:q} {params.best:q} \
             --history {output.history:q} \
             --provenance {output.provenance:q} {params.vdl:q} \

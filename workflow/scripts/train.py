@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ def log(line: str) -> None:
 
 def main(options: argparse.Namespace) -> None:
     from stdc.machine.heartbeat import Limits
+    from stdc.machine.nodes import Nodes, find_nodes
     from stdc.stages import read_train_stage
     from stdc.training.train_job import Hardware, Inputs, Outputs, TrainJob
 
@@ -37,10 +39,20 @@ def main(options: argparse.Namespace) -> None:
             provenance=options.provenance,
             vdl=options.vdl,
         ),
-        hardware=Hardware(options.device, options.devices, options.threads, options.workers, options.micro_batch),
+        hardware=Hardware(
+            device=options.device,
+            devices=options.devices,
+            threads=options.threads,
+            workers=options.workers,
+            micro_batch=options.micro_batch,
+            # A rank is started by its node's watcher, which has found the nodes.
+            nodes=Nodes(ranks.rank_and_world()[1] // options.devices)
+            if ranks.in_rank()
+            else find_nodes(options.nodes, os.environ),
+        ),
         seed=options.seed,
         runs=options.runs,
-        limits=Limits(options.step_limit, options.pause_limit),
+        limits=Limits(options.step_limit, options.pause_limit, options.rendezvous_limit),
         log=log,
     )
     job.run(sys.argv)
@@ -81,6 +93,16 @@ def arguments() -> argparse.ArgumentParser:
         default=3600.0,
         metavar="SECONDS",
         help="the same for starting, evaluating and saving",
+    )
+    parser.add_argument(
+        "--rendezvous-limit",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="the same until all nodes and ranks have begun",
+    )
+    parser.add_argument(
+        "--nodes", type=int, metavar="N", help="machines with so many devices each; none: as many as the job has"
     )
     parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="final weights, written last")
     parser.add_argument("--best", type=Path, metavar="FILE", help="best weights by validation mIoU")

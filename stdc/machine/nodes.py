@@ -1,0 +1,117 @@
+"""The machines that share one training, and which of them this process is on.
+
+SLURM's `srun`, a PaddleJob, an Indexed Job of Kubernetes, or a person start the same program once per node. Which node
+it is on and where node 0 can be reached stand in the environment. Node 0 alone holds the run folder's lock and writes
+outputs; what else passes between the nodes' watchers lies in the run folder, which all of them see.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Mapping, Optional, Tuple
+
+from stdc.errors import InputError
+
+#: Ports for node 0's meeting place are chosen by the job's number from here on, so that two jobs do not share one.
+_FIRST_PORT = 20000
+_PORTS = 20000
+
+_HOW_TO_START = (
+    "start the program once per node with srun, or set PADDLE_MASTER=<address of node 0>:<port>, PADDLE_NNODES and "
+    "PADDLE_RANK on each"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Nodes:
+    """The nodes of one training.
+
+    Attributes:
+        count: how many.
+        number: of this one, 0 for the first.
+        master: "address:port" of node 0; empty for one node.
+        launch: names this start of the job, equal on all its nodes; empty for one node.
+    """
+
+    count: int = 1
+    number: int = 0
+    master: str = ""
+    launch: str = ""
+
+
+#: One machine, as most trainings have.
+ONE_NODE = Nodes()
+
+
+def find_nodes(wanted: Optional[int], environment: Mapping[str, str]) -> Nodes:
+    """The nodes of this job, from the scheduler's or the launcher's variables.
+
+    Args:
+        wanted: how many nodes the user asked for; None: as many as the job has.
+    Raises:
+        InputError: the job has another number of nodes than was asked for, or does not say which node this is.
+    """
+    found, source = _count(environment)
+    count = found if wanted is None else wanted
+    if count < 1:
+        raise InputError(f"nodes: {count}; at least 1 is needed")
+    if found != count and (found > 1 or count > 1):
+        says = f"this job has {found} ({source})" if found > 1 else "this process is not part of a job of several nodes"
+        raise InputError(f"hardware.nodes: {count}, but {says}; {_HOW_TO_START}")
+    if count == 1:
+        return ONE_NODE
+    if source == "SLURM_NNODES":
+        return _slurm(count, environment)
+    return _paddle(count, environment)
+
+
+def _count(environment: Mapping[str, str]) -> Tuple[int, str]:
+    """How many nodes the environment tells of, and by which variable. The more particular one wins."""
+    for name in ("PADDLE_NNODES", "SLURM_NNODES"):
+        text = environment.get(name)
+        if not text:
+            continue
+        # A range would be one of an elastic job, which cannot keep the global batch.
+        if not text.isdigit() or not int(text):
+            raise InputError(f"{name}: {text!r}; a number of nodes is expected")
+        if int(text) > 1:
+            return int(text), name
+    return 1, ""
+
+
+def _slurm(count: int, environment: Mapping[str, str]) -> Nodes:
+    number, job = environment.get("SLURM_PROCID", ""), environment.get("SLURM_JOB_ID", "")
+    address = environment.get("SLURM_LAUNCH_NODE_IPADDR", "")
+    tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS", "")
+    if not number.isdigit() or not job.isdigit() or not address or tasks != str(count):
+        raise InputError(f"hardware.nodes: {count}, but SLURM runs {tasks or '?'} tasks of this step; {_HOW_TO_START}")
+    port = _FIRST_PORT + int(job) % _PORTS
+    step, restart = environment.get("SLURM_STEP_ID", "0"), environment.get("SLURM_RESTART_COUNT", "0")
+    return Nodes(count, int(number), f"{address}:{port}", f"slurm-{job}.{step}-{restart}")
+
+
+def _paddle(count: int, environment: Mapping[str, str]) -> Nodes:
+    master = environment.get("PADDLE_MASTER", "")
+    if not re.fullmatch(r"[^:\s]+:\d+", master):
+        raise InputError(f"PADDLE_MASTER: {master!r}; <address of node 0>:<port> is expected")
+    number = _number(environment)
+    if number is None or number >= count:
+        raise InputError(
+            f"PADDLE_NNODES is {count}, but which node this is stands in none of PADDLE_RANK, JOB_COMPLETION_INDEX and "
+            "the number at the end of POD_NAME or HOSTNAME; set PADDLE_RANK, 0 for the first node"
+        )
+    return Nodes(count, number, master, f"{environment.get('PADDLE_JOB_ID', '')}@{master}")
+
+
+def _number(environment: Mapping[str, str]) -> Optional[int]:
+    """Which node this is: as told by the user, an Indexed Job, or the name of a pod of a set (`train-worker-1`)."""
+    for name in ("PADDLE_RANK", "JOB_COMPLETION_INDEX"):
+        text = environment.get(name, "")
+        if text.isdigit():
+            return int(text)
+    for name in ("POD_NAME", "HOSTNAME"):
+        match = re.search(r"-(\d+)$", environment.get(name, ""))
+        if match:
+            return int(match.group(1))
+    return None
