@@ -49,6 +49,7 @@ def keys(schema: Dict[str, Any], path: Tuple[str, ...] = ()) -> Iterator[Tuple[T
         ("name: tiny", "name: ../tiny", "name: '../tiny' does not have the form"),
         ("global_batch: 2", "global_batch: 3", "train.global_batch: 3 images cannot be divided over 2 devices"),
         ("name: tiny", "", "name: missing"),
+        ("name: tiny", 'name: "tiny\\n"', "name: 'tiny\\n' has a character that is not printed"),
         ("seeds: [0]", "data: {expect: cityscapes}", "dataset: none given, but this recipe is for the full Cityscapes"),
     ],
 )
@@ -75,12 +76,24 @@ def test_all_mistakes_are_told_at_once(workflow: Workflow) -> None:
     assert all(line.startswith("stdc: --config: ") for line in outcome.problems())
 
 
-@pytest.mark.parametrize("text", ["name: [", "- a list", "name: x\n\ttab: 1"])
-def test_a_file_that_is_no_recipe_is_refused(workflow: Workflow, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["name: [", "- a list", "name: x\n\ttab: 1", "__use_yte__: true\n__definitions__: [open('pwned', 'w')]\nname: x"],
+)
+def test_a_file_that_is_no_recipe_is_refused_before_snakemake_reads_it(workflow: Workflow, text: str) -> None:
     (workflow.place / "mine.yaml").write_text(text, encoding="utf-8")
     outcome = workflow("--cores", 1, "--configfile", "mine.yaml")
-    assert outcome.returncode != 0
+    assert outcome.returncode == 2
+    (line,) = outcome.problems()
+    assert line.startswith("stdc: mine.yaml: ")
     assert "Traceback" not in outcome.text
+    assert [path.name for path in workflow.place.iterdir()] == ["mine.yaml"]
+
+
+def test_a_recipe_that_is_not_there_is_one_line(workflow: Workflow) -> None:
+    outcome = workflow("--cores", 1, "--configfile", "nope.yaml")
+    assert outcome.returncode == 2
+    assert outcome.problems() == ["stdc: nope.yaml: no such file"]
 
 
 def test_a_missing_dataset_is_refused_before_anything_runs(workflow: Workflow) -> None:

@@ -41,6 +41,33 @@ def _names(argument: str) -> str:
     return argument.split("=", 1)[0]
 
 
+def odd_words(argv: Sequence[str]) -> List[str]:
+    """One line for each word of `--config` that Snakemake ends on with a traceback.
+
+    Args:
+        argv: the arguments of Snakemake, without the program's name.
+    """
+    lines = []
+    taking = False
+    for argument in argv:
+        word = argument
+        if _names(argument) in _OPTIONS["--config"]:
+            taking = True
+            word = argument[2:] if argument.startswith("-C") else argument.partition("=")[2]
+        elif argument.startswith("-"):
+            taking = False
+        key, equals, value = word.partition("=")
+        if not taking or not word or (equals and key.isidentifier()):
+            continue
+        if equals and all(part.isidentifier() for part in key.split(".")):
+            first, *inner = key.split(".")
+            braces = "".join(f"{{{part}: " for part in inner) + value + "}" * len(inner)
+            lines.append(f"--config: {key}: nested keys go in braces: {first}='{braces}'")
+        else:
+            lines.append(f"--config: {word!r} is not a key and its value, such as name=mine")
+    return lines
+
+
 def empty_values(words: Sequence[str]) -> List[str]:
     """One line for each key of `--config` that has no value, which is what an unset variable of the shell leaves.
 

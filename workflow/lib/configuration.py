@@ -17,6 +17,9 @@ Path = Tuple[Any, ...]
 #: YAML 1.1 takes `1e-5` for text (it wants `1.0e-5`).
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
+#: Keys whose text is whatever a file system has, or a tab.
+_ANY_TEXT = {("dataset",), ("model", "pretrained", "source"), ("data", "separator")}
+
 _KINDS = {
     "integer": "a whole number",
     "number": "a number",
@@ -26,14 +29,6 @@ _KINDS = {
     "object": "a section with keys of its own",
     "null": "null",
 }
-
-
-class ConfigError(Exception):
-    """The configuration is wrong; one line a problem."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
-        super().__init__("\n".join(self.problems))
 
 
 def parse_words(value: Any, schema: Mapping[str, Any], text: Mapping[str, str]) -> Any:
@@ -105,9 +100,9 @@ def problems(config: Mapping[str, Any], schema: Mapping[str, Any], sources: Sequ
     from jsonschema import Draft202012Validator
 
     found = [
-        f"{name}: __use_yte__: this is a template, which runs Python code when Snakemake reads it; write plain YAML"
-        for name, content in sources
-        if isinstance(content, Mapping) and "__use_yte__" in content
+        f"{_source(path, sources)}: {_dotted(path)}: {text!r} has a character that is not printed"
+        for path, text in _texts(config)
+        if not text.isprintable() and path not in _ANY_TEXT
     ]
     errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: [str(p) for p in error.path])
     for error in errors:
@@ -222,6 +217,17 @@ def _range(schema: Mapping[str, Any]) -> str:
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
     limits = " and ".join(f"{word} {schema[key]}" for key, word in words.items() if key in schema)
     return f"{limits} {schema['unit']}" if "unit" in schema else limits
+
+
+def _texts(value: Any, path: Path = ()) -> Iterator[Tuple[Path, str]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*path, index))
+    elif isinstance(value, str):
+        yield path, value
 
 
 def _numbers(value: Any, path: Path = ()) -> Iterator[Tuple[Path, float]]:

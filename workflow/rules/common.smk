@@ -17,14 +17,17 @@ import code_inputs
 import command_line
 import configuration
 import dataset_folder
+import recipe_files
 import session
 import terminal
 
 
 def stop(problems):
-    """End Snakemake as every program of this project ends on wrong input: a line a problem, exit code 2."""
+    """End Snakemake as every program of this project ends on wrong input: a line for each problem, exit code 2."""
     for problem in problems:
-        print(f"stdc: {problem}", file=sys.stderr, flush=True)
+        # Names of files may hold what a terminal takes for a command.
+        line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(problem))
+        print(f"stdc: {line}", file=sys.stderr, flush=True)
     raise SystemExit(session.EXIT_INPUT)
 
 
@@ -47,7 +50,10 @@ def check_configuration():
         min(os.path.relpath(path), str(path), key=lambda name: (name.startswith(".."), len(name)))
         for path in workflow.configfiles
     ]
-    sources = [(name, yaml.safe_load(Path(name).read_text("utf-8"))) for name in names]
+    try:
+        sources = [(name, recipe_files.read(Path(name))) for name in names]
+    except recipe_files.RecipeError as error:
+        stop([error])
     sources.append(("--config", given))
     merged = configuration.tidy(configuration.merged(config, given), schema)
     problems = configuration.problems(merged, schema, sources)
