@@ -13,6 +13,12 @@ def shown(text: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
+def shortened(text: object, longest: int = 120) -> str:
+    """`shown`, and cut after so many characters: what comes from outside can be of any length."""
+    whole = str(text)
+    return shown(whole if len(whole) <= longest else whole[:longest] + "…")
+
+
 def shown_lines(text: object) -> str:
     """A message of several lines, each fit for a terminal."""
     return "\n".join(shown(line) for line in str(text).split("\n"))

@@ -15,7 +15,7 @@ from stdc.nn.state import load_segmentor
 from stdc.prediction.predictor import Predictor
 from stdc.prediction.protocols import Protocol
 from stdc.recipe import Network
-from stdc.weights import array_files
+from stdc.weights.reading import read_weights
 
 
 class PaddlePredictor(Predictor):
@@ -64,7 +64,7 @@ def load_network(network: Network, path: files.PathLike) -> paddle.nn.Layer:
         InputError: the file is unreadable, or a parameter is missing, unknown or of another shape.
     """
     model = build_segmentor(network.backbone, pool_counts_padding=network.pool_counts_padding)
-    load_segmentor(model, array_files.read(path), str(path))
+    load_segmentor(model, read_weights(path), str(path))
     model.eval()
     return model
 

@@ -14,7 +14,7 @@ from stdc.prediction.predictor import Predictor
 from stdc.prediction.protocols import FULL_SIZE, Protocol
 from stdc.recipe import Kernels, Network, Triple, normalization
 from stdc.stages import EvaluateStage
-from stdc.weights import array_files
+from stdc.weights.reading import read_weights
 
 #: What `export` writes in ONNX.
 ONNX_SUFFIX = ".onnx"
@@ -81,7 +81,7 @@ def network_of(weights: Path) -> Network:
     """
     from stdc.nn.backbone import STAGE_DEPTHS
 
-    arrays = array_files.read(weights)
+    arrays = read_weights(weights)
     modules = 0
     while f"cp.backbone.features.{modules + 2}.conv_list.0.conv.weight" in arrays:
         modules += 1

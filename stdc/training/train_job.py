@@ -38,7 +38,7 @@ class Inputs:
         dataset, labels: folder of the images, and of the label rasters.
         manifest, index: what was checked of the one, and what was made in the other.
         train_list, val_list: lists of image and label pairs.
-        backbone: weights to start the backbone from; None: random initialization.
+        backbone: weights to start from, of the backbone or of a whole network; None: random initialization.
     """
 
     dataset: Path
@@ -278,10 +278,10 @@ class TrainJob:
 
     def _initialize(self, model: Segmentor) -> None:
         """Put the given weights into a new network."""
-        from stdc.nn.state import load_backbone
+        from stdc.nn.state import load_start
 
         if self.inputs.backbone is not None:
-            load_backbone(model, array_files.read(self.inputs.backbone), str(self.inputs.backbone))
+            load_start(model, array_files.read_safetensors(self.inputs.backbone), str(self.inputs.backbone))
 
     def _evaluate(self, prepared: _Prepared) -> Evaluate:
         """Evaluation during training: whole validation images at full scale, shared out over ranks."""

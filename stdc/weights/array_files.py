@@ -19,8 +19,8 @@ import numpy as np
 
 from stdc import files
 from stdc.arrays import Arrays
-from stdc.errors import InputError
-from stdc.weights.pickles import Budget, Buildable, DataUnpickler, Maker, RefusedError, brief, make_dict, make_tuple
+from stdc.errors import InputError, shortened
+from stdc.weights.pickles import Budget, Buildable, DataUnpickler, Maker, RefusedError, make_dict, make_tuple
 
 #: Entry of a state dict where Paddle keeps a table of parameter names. It holds no arrays.
 _NAME_TABLE = "StructuredToParameterName@@"
@@ -74,7 +74,7 @@ def parse_pdparams(data: bytes, name: str) -> Arrays:
     optimizer = [str(key) for key in value if str(key) in _OPTIMIZER_KEYS or _OPTIMIZER_ENTRY.search(str(key))]
     if optimizer:
         raise InputError(
-            f"{name}: the state of an optimizer (it holds {brief(optimizer[0])}), not weights; "
+            f"{name}: the state of an optimizer (it holds {shortened(optimizer[0])}), not weights; "
             "the weights are in the .pdparams file beside it"
         )
     arrays: Arrays = {}
@@ -101,9 +101,9 @@ def check_numbers(arrays: Arrays, name: str) -> Arrays:
     for key, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = array.size - int(np.count_nonzero(np.isfinite(array)))
-            raise InputError(f"{name}: damaged: {bad} of {array.size} numbers in {brief(key)} are not finite")
+            raise InputError(f"{name}: damaged: {bad} of {array.size} numbers in {shortened(key)} are not finite")
         if key.endswith(_VARIANCES) and array.size and array.min() < 0:
-            raise InputError(f"{name}: damaged: {brief(key)} holds a negative variance ({array.min():g})")
+            raise InputError(f"{name}: damaged: {shortened(key)} holds a negative variance ({array.min():g})")
     return arrays
 
 
@@ -152,20 +152,6 @@ def write_safetensors(path: files.PathLike, arrays: Arrays) -> None:
     from safetensors.numpy import save
 
     files.write_bytes(path, save({name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}))
-
-
-def read(path: files.PathLike) -> Arrays:
-    """Read weights in any of the formats above, chosen by the suffix.
-
-    Raises:
-        InputError: unknown suffix, missing or damaged file.
-    """
-    suffix = Path(path).suffix
-    if suffix == ".safetensors":
-        return read_safetensors(path)
-    if suffix == ".pdparams":
-        return read_pdparams(path)
-    raise InputError(f"{path}: weights end in .pdparams or .safetensors")
 
 
 def is_shape(value: Any) -> bool:

@@ -27,7 +27,8 @@ import pickletools
 import re
 from typing import Any, BinaryIO, Callable, Dict, List
 
-_LONGEST_NAME = 120
+from stdc.errors import shortened
+
 #: Longest key of a dict, longest line of a text instruction, and most arguments of a call.
 _LONGEST_KEY = 500
 _LONGEST_LINE = 100_000
@@ -84,12 +85,6 @@ class Budget:
         self.array_bytes -= count
         if self.array_bytes < 0:
             raise RefusedError(f"more than {Budget.array_bytes >> 20} MB of numbers; this network has at most 52 MB")
-
-
-def brief(text: str) -> str:
-    """A name from a file, for a message: short, on one line, without control characters."""
-    short = text if len(text) <= _LONGEST_NAME else text[:_LONGEST_NAME] + "…"
-    return "".join(character if character.isprintable() else "?" for character in short)
 
 
 class Maker:
@@ -153,7 +148,7 @@ class DataUnpickler:
 
     def find_class(self, module: str, name: str) -> Any:
         """What a name stands for: a `Maker`, or a marker object. Raise `RefusedError` for all others."""
-        raise RefusedError(f"the file asks to run {brief(f'{module}.{name}')}")
+        raise RefusedError(f"the file asks to run {shortened(f'{module}.{name}')}")
 
     def persistent_load(self, identifier: Any) -> Any:
         """What a reference out of the pickle stands for."""

@@ -12,8 +12,8 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, List, Tuple
 
-from stdc.errors import InputError
-from stdc.weights.pickles import RefusedError, brief
+from stdc.errors import InputError, shortened
+from stdc.weights.pickles import RefusedError
 
 #: The largest weights file taken out of an archive; this network's have at most 52 MB.
 _LARGEST_MEMBER = 80 << 20
@@ -84,12 +84,12 @@ def _members(stream: BinaryIO, suffix: str) -> Tuple[List[bytes], List[str]]:
         # "._…" holds the attributes that macOS packs beside each file.
         if kind in _REGULAR and name.endswith(suffix) and not name.rpartition("/")[2].startswith("._"):
             if size > _LARGEST_MEMBER:
-                raise RefusedError(f"{brief(name)} in it has {size} bytes; a weights file has at most 52 MB")
+                raise RefusedError(f"{shortened(name)} in it has {size} bytes; a weights file has at most 52 MB")
             found.append(_read(stream, padded)[:size])
             if len(found) > 1:
                 return found, others
             continue
-        others.append(brief(name))
+        others.append(shortened(name))
         while padded:
             padded -= len(_read(stream, min(padded, 1 << 20)))
     raise RefusedError(f"more than {_MOST_MEMBERS} members")

@@ -25,9 +25,9 @@ import numpy as np
 
 from stdc import files
 from stdc.arrays import Arrays
-from stdc.errors import InputError
+from stdc.errors import InputError, shortened
 from stdc.weights.array_files import is_shape
-from stdc.weights.pickles import Budget, Buildable, DataUnpickler, Maker, RefusedError, brief, make_dict
+from stdc.weights.pickles import Budget, Buildable, DataUnpickler, Maker, RefusedError, make_dict
 
 #: `torch.serialization.MAGIC_NUMBER`: what the old container starts with.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -102,7 +102,7 @@ def _found(value: Any) -> str:
         return f"a value of type {type(value).__name__.lstrip('_').lower()}"
     if "param_groups" in value:
         return "the state of an optimizer"
-    names = [brief(str(key)) for key in list(value)[:3]]
+    names = [shortened(str(key)) for key in list(value)[:3]]
     return f"the entries {', '.join(names)}" if names else "an empty table"
 
 
@@ -222,7 +222,7 @@ class _TensorUnpickler(DataUnpickler):
             return self._KNOWN[module, name]
         except KeyError:
             raise RefusedError(
-                f"the file asks to run {brief(f'{module}.{name}')}: a whole pickled model, or notes beside the "
+                f"the file asks to run {shortened(f'{module}.{name}')}: a whole pickled model, or notes beside the "
                 "weights; save the weights alone by torch.save(model.state_dict(), <file>)"
             ) from None
 
@@ -238,7 +238,7 @@ class _TensorUnpickler(DataUnpickler):
             raise RefusedError("a storage of no size")
         storage = _Storage(key, kind.dtype, count)
         if self.storages.setdefault(key, storage) != storage:
-            raise RefusedError(f"storage {brief(key)} described twice")
+            raise RefusedError(f"storage {shortened(key)} described twice")
         return storage
 
 
@@ -289,7 +289,7 @@ def _read_zip(handle: BinaryIO, size: int) -> Tuple[Any, Arrays]:
             left -= entry.file_size
             if entry.file_size != storage.length or entry.compress_type != zipfile.ZIP_STORED or left < 0:
                 raise RefusedError(
-                    f"storage {brief(storage.key)} has {entry.file_size} bytes, {storage.length} expected"
+                    f"storage {shortened(storage.key)} has {entry.file_size} bytes, {storage.length} expected"
                 )
             return storage.numbers(archive.read(entry))
 
@@ -298,7 +298,7 @@ def _read_zip(handle: BinaryIO, size: int) -> Tuple[Any, Arrays]:
 
 def _listed(names: List[str]) -> str:
     """The weights among the names of an archive, for a message."""
-    found = [brief(name) for name in names if name.endswith((".pdparams", ".pth", ".pt", ".tar", ".safetensors"))]
+    found = [shortened(name) for name in names if name.endswith((".pdparams", ".pth", ".pt", ".tar", ".safetensors"))]
     return f" (it holds {', '.join(found[:3])})" if found else ""
 
 
@@ -326,7 +326,7 @@ def _read_legacy(handle: BinaryIO, size: int) -> Tuple[Any, Arrays]:
             raise RefusedError("a storage that no tensor uses")
         (count,) = struct.unpack("<q", handle.read(8))
         if count != storage.size or storage.length > size - handle.tell():
-            raise RefusedError(f"storage {brief(storage.key)} has {count} numbers, {storage.size} expected")
+            raise RefusedError(f"storage {shortened(storage.key)} has {count} numbers, {storage.size} expected")
         loaded[key] = storage.numbers(handle.read(storage.length))
 
     return value, _with_arrays(value, lambda storage: loaded[storage.key], budget)

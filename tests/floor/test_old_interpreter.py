@@ -52,7 +52,7 @@ def test_all_sources_compile_on_the_old_interpreter(old_python: str) -> None:
     assert int(result.stdout) == len(sources)
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "fetch_backbone", "doctor"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "fetch_weights", "doctor"])
 def test_programs_start_on_the_old_interpreter_before_any_package_is_there(old_python: str, name: str) -> None:
     command = [old_python, "-s", str(REPOSITORY / "workflow" / "scripts" / f"{name}.py"), "--help"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

@@ -13,9 +13,9 @@ from stdc import files, recipe
 from stdc.data import polygons
 from stdc.data.labels import LABEL_BY_NAME
 from stdc.data.layout import frame_city, frame_of, stays_inside
-from stdc.errors import InputError, shown
+from stdc.errors import InputError, shortened, shown
 from stdc.presets import PRESETS
-from stdc.weights import array_files, pickles
+from stdc.weights import array_files
 
 texts = st.text(max_size=30)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
@@ -106,7 +106,7 @@ def names_are_told_apart(text: str) -> None:
             if part not in ("", "."):
                 depth.append(part)
         assert ".." not in depth and not text.startswith("/")
-    assert len(shown(text).splitlines()) <= 1 and pickles.brief(text).isprintable()
+    assert len(shown(text).splitlines()) <= 1 and shortened(text).isprintable()
 
 
 #: (property, strategy), for the test suite and the campaign.

@@ -11,7 +11,7 @@ paddle = pytest.importorskip("paddle")
 
 from stdc.errors import InputError  # noqa: E402
 from stdc.nn.segmentor import Segmentor, build_segmentor, is_unused_head_key  # noqa: E402
-from stdc.nn.state import load_backbone, load_segmentor, state_arrays, with_unused_heads  # noqa: E402
+from stdc.nn.state import load_backbone, load_initial, load_segmentor, load_start, state_arrays, with_unused_heads  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +95,59 @@ def test_backbone_loads_from_imagenet_weights_without_their_classifier(model: Se
     assert not (state_arrays(model)["cp.arm16.conv._conv.weight"] == 0.5).all()
 
 
-def test_backbone_loads_from_a_whole_segmentor(model: Segmentor, arrays: Dict[str, np.ndarray]) -> None:
-    ignored = load_backbone(model, arrays, "segmentor")
-    assert "ffm.conv1.weight" in ignored
-    assert (state_arrays(model)["cp.backbone.features.0.conv.weight"] == 0.25).all()
+def test_a_whole_segmentor_is_no_backbone_and_a_backbone_no_segmentor(
+    model: Segmentor, arrays: Dict[str, np.ndarray]
+) -> None:
+    with pytest.raises(InputError, match=r"s\.pdparams: a whole segmentation network .*name it in model\.init_from"):
+        load_backbone(model, arrays, "s.pdparams")
+    with pytest.raises(InputError, match=r"b\.pdparams: a backbone alone .*model\.pretrained starts"):
+        load_segmentor(model, state_arrays(model.cp.backbone), "b.pdparams")
+
+
+def test_a_network_of_other_classes_gives_all_but_the_class_layers(
+    model: Segmentor, arrays: Dict[str, np.ndarray]
+) -> None:
+    before = state_arrays(model)
+    for head, width in (("conv_out", 256), ("conv_out8", 64), ("conv_out16", 64)):
+        arrays[f"{head}.conv_out.weight"] = np.zeros((11, width, 1, 1), np.float32)
+        arrays[f"{head}.conv_out.bias"] = np.zeros(11, np.float32)
+    dropped = load_initial(model, with_unused_heads(arrays), "camvid.pdparams")
+    assert dropped == sorted(
+        f"{head}.conv_out.{leaf}" for head in ("conv_out", "conv_out8", "conv_out16") for leaf in ("weight", "bias")
+    )
+    after = state_arrays(model)
+    for name, value in after.items():
+        expected = before[name] if name in dropped else np.full_like(value, 0.25)
+        np.testing.assert_array_equal(value, expected, err_msg=name)
+    # What a class layer takes in is no matter of classes.
+    arrays["conv_out.conv_out.weight"] = np.zeros((11, 128, 1, 1), np.float32)
+    with pytest.raises(InputError, match=r"conv_out\.conv_out\.weight: shape \(11, 128, 1, 1\)"):
+        load_initial(model, arrays, "w")
+
+
+def test_a_start_is_a_backbone_or_a_whole_network_by_its_names(model: Segmentor, arrays: Dict[str, np.ndarray]) -> None:
+    load_start(model, arrays, "whole")
+    assert (state_arrays(model)["ffm.conv1.weight"] == 0.25).all()
+    backbone = {name: np.full_like(value, 0.75) for name, value in state_arrays(model.cp.backbone).items()}
+    load_start(model, backbone, "backbone")
+    state = state_arrays(model)
+    assert (state["ffm.conv1.weight"] == 0.25).all() and (state["cp.backbone.features.0.conv.weight"] == 0.75).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("layer1.0.conv1.weight", "a ResNet"),
+        ("backbone.layer3.5.bn2.bias", "a ResNet"),
+        ("ppseg_head.arm_list.0.conv_x.weight", "PP-LiteSeg"),
+        ("blocks.3.attn.qkv.weight", "a transformer"),
+        ("features.3.weight", "VGG or MobileNet"),
+    ],
+)
+def test_a_known_network_is_called_by_its_name(model: Segmentor, name: str, words: str) -> None:
+    with pytest.raises(InputError, match=rf"weights of another network \({words}") as caught:
+        load_backbone(model, {name: np.zeros(3, np.float32)}, "r.pdparams")
+    assert "\n" not in str(caught.value)
 
 
 def test_an_incomplete_backbone_is_refused(model: Segmentor) -> None:

@@ -56,7 +56,7 @@ def test_each_seed_is_trained_and_scored(workflow: Workflow) -> None:
 def test_pretrained_weights_are_fetched_once_for_all_seeds(workflow: Workflow) -> None:
     words = ["seeds=[0, 7]", "model={pretrained: {source: /no/such.safetensors}}"]
     plan = workflow.plan("--configfile", TINY, "--config", *words)
-    assert (plan["fetch_backbone"], plan["train"]) == (1, 2)
+    assert (plan["fetch_weights"], plan["train"]) == (1, 2)
 
 
 def test_without_evaluation_during_training_there_is_no_best(workflow: Workflow) -> None:

@@ -9,8 +9,9 @@ import copy
 import difflib
 import math
 import re
-import urllib.parse
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import weights_source
 
 Path = Tuple[Any, ...]
 
@@ -114,7 +115,9 @@ def problems(config: Mapping[str, Any], schema: Mapping[str, Any], sources: Sequ
     return found
 
 
-def contradictions(config: Mapping[str, Any], sources: Sequence[Tuple[str, Any]]) -> List[str]:
+def contradictions(
+    config: Mapping[str, Any], sources: Sequence[Tuple[str, Any]], registry: Mapping[str, Any]
+) -> List[str]:
     """What no single key shows: values that do not go together."""
     found = []
     if config["dataset"] is None and config["data"]["expect"] == "cityscapes":
@@ -130,36 +133,13 @@ def contradictions(config: Mapping[str, Any], sources: Sequence[Tuple[str, Any]]
             f"{_source(path, sources)}: train.global_batch: {batch} images cannot be divided over {devices} devices; "
             f"take a multiple of {devices}, or change hardware.devices"
         )
-    pretrained = config["model"]["pretrained"]
-    if str(pretrained["source"]).startswith(("http://", "https://")) and pretrained["sha256"] is None:
-        path = ("model", "pretrained", "source")
-        found.append(
-            f"{_source(path, sources)}: model.pretrained.sha256: null; a download needs the checksum of the file"
-        )
-    if _has_secret(str(pretrained["source"])):
-        path = ("model", "pretrained", "source")
-        # The address itself is not repeated: messages end up in logs.
-        found.append(
-            f"{_source(path, sources)}: model.pretrained.source: this address carries a name, a password or a query, "
-            "which would be written into the results; download the file by hand and give its path"
-        )
+    for key, problem in weights_source.problems(config["model"], registry):
+        found.append(f"{_source(('model', *key.split('.')), sources)}: model.{key}: {problem}")
     names = [protocol["name"] for protocol in config["evaluate"]["protocols"]]
     for name in sorted({name for name in names if names.count(name) > 1}):
         path = ("evaluate", "protocols")
         found.append(f"{_source(path, sources)}: evaluate.protocols: the name {name!r} is given twice")
     return found
-
-
-def _has_secret(source: str) -> bool:
-    """Whether an address carries a name and password, or a query, which is where tokens are."""
-    if "://" not in source:
-        return False
-    try:
-        parts = urllib.parse.urlsplit(source)
-    except ValueError:
-        # Not for these eyes either; fetch_backbone refuses it.
-        return True
-    return "@" in parts.netloc or bool(parts.query)
 
 
 def merged(*parts: Mapping[str, Any]) -> Dict[str, Any]:

@@ -45,10 +45,16 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
+def local_path(words: str) -> Path:
+    """A path as the user wrote it, absolute: `~` is expanded here and nowhere else in the workflow."""
+    # Not resolved: a link keeps its name, which names what is made from it.
+    return Path(os.path.abspath(Path(words).expanduser()))  # noqa: PTH100
+
+
 def file_fingerprint(source: str) -> str:
     """Size and time of a local file; empty for anything else, such as a URL."""
     try:
-        status = Path(source).expanduser().stat()
+        status = local_path(source).stat()
     except (OSError, ValueError, RuntimeError):
         return ""
     return f"{status.st_size}-{status.st_mtime_ns}"

@@ -20,6 +20,10 @@ import dataset_folder
 import recipe_files
 import session
 import terminal
+import weights_source
+
+REGISTRY_FILE = CODE / "stdc" / "weights" / "registry.yaml"
+REGISTRY = yaml.safe_load(REGISTRY_FILE.read_text(encoding="utf-8"))
 
 
 def stop(problems):
@@ -62,7 +66,7 @@ def check_configuration():
     config.clear()
     config.update(merged)
     validate(config, schema=str(CODE / "workflow/schemas/config.schema.yaml"))
-    problems = configuration.contradictions(config, sources)
+    problems = configuration.contradictions(config, sources, REGISTRY)
     if problems:
         stop(problems)
 
@@ -90,7 +94,7 @@ def find_dataset():
     if config["dataset"] is None:
         key = f"synthetic-{short_hash(config['synthetic'])}"
         return "synthetic", key, f"resources/{key}/dataset"
-    folder = Path(os.path.abspath(os.path.expanduser(config["dataset"])))
+    folder = dataset_folder.local_path(config["dataset"])
     if not folder.is_dir():
         found = "not a folder" if folder.exists() else "no such folder"
         stop(
@@ -104,7 +108,7 @@ def find_dataset():
 
 
 DATASET_KIND, DATASET_KEY, DATASET = find_dataset()
-DATASET_SOURCE = None if DATASET_KIND == "synthetic" else os.path.abspath(os.path.expanduser(config["dataset"]))
+DATASET_SOURCE = None if DATASET_KIND == "synthetic" else str(dataset_folder.local_path(config["dataset"]))
 DATASET_FINGERPRINT = dataset_folder.fingerprint(Path(DATASET_SOURCE)) if DATASET_SOURCE else ""
 # Made here and finished when its index is written; a folder of the user's has none.
 DATASET_INDEX = [] if DATASET_KIND == "folder" else f"resources/{DATASET_KEY}/dataset.json"
@@ -124,9 +128,10 @@ def _sections(*names):
     return {name: config[name] for name in names}
 
 
-PRETRAINED = config["model"]["pretrained"]["source"]
-BACKBONE_KEY = short_hash([config["model"], dataset_folder.file_fingerprint(PRETRAINED or "")])
-BACKBONE_CONFIG = f"resources/weights/backbone-{BACKBONE_KEY}.json"
+# What a training starts from: the section that names it, or None for random weights.
+START = weights_source.start_of(config["model"])
+START_KEY = short_hash([config["model"], weights_source.fingerprint((START or {"source": ""})["source"], REGISTRY)])
+START_CONFIG = f"resources/weights/start-{START_KEY}.json"
 STAGES = {
     "train": {**_sections("model", "train"), "data": {"separator": config["data"]["separator"]}},
     "evaluate": {**_sections("model", "train", "evaluate"), "data": {"separator": config["data"]["separator"]}},

@@ -12,7 +12,7 @@ STAGE_FILES["write_check_config"] = (
     # The check runs again when the user's files change.
     {"files": DATASET_FINGERPRINT, "expect": config["data"]["expect"]},
 )
-STAGE_FILES["write_backbone_config"] = (BACKBONE_CONFIG, {"model": config["model"]})
+STAGE_FILES["write_weights_config"] = (START_CONFIG, {"model": config["model"]})
 TEXTS = {path: json.dumps(content, sort_keys=True, indent=1) for path, content in STAGE_FILES.values()}
 
 for _rule_name, (_path, _content) in STAGE_FILES.items():

@@ -12,7 +12,7 @@ rule train:
         train_list=rules.create_lists.output.train,
         val_list=rules.create_lists.output.val,
         forecast=forecast,
-        backbone=[] if PRETRAINED is None else rules.fetch_backbone.output.weights,
+        backbone=[] if START is None else rules.fetch_weights.output.weights,
     output:
         model=f"{RESULTS}/seed{{seed}}/model.pdparams",
         best=f"{RESULTS}/seed{{seed}}/best.pdparams" if config["train"]["evaluate"] else [],

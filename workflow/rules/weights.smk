@@ -1,21 +1,25 @@
-# ImageNet weights of the backbone; part of the DAG only where the recipe names some.
+# The weights that a training starts from: a backbone's (model.pretrained) or a whole network's (model.init_from).
+#
+# Part of the DAG only where the recipe names some. Needs a file, an address, or a name of stdc/weights/registry.yaml; leaves
+# resources/weights/start-<hash>.safetensors. Beside it lie downloads/, for files placed by hand, and first-seen/.
 
-if PRETRAINED is not None:
+if START is not None:
 
-    rule fetch_backbone:
+    rule fetch_weights:
         input:
-            program=script("fetch_backbone"),
-            code=code("fetch_backbone"),
-            config=BACKBONE_CONFIG,
+            program=script("fetch_weights"),
+            code=code("fetch_weights"),
+            registry=str(REGISTRY_FILE),
+            config=START_CONFIG,
         output:
-            weights=f"resources/weights/backbone-{BACKBONE_KEY}.safetensors",
+            weights=f"resources/weights/start-{START_KEY}.safetensors",
         log:
-            f"logs/fetch_backbone/{BACKBONE_KEY}.log",
+            f"logs/fetch_weights/{START_KEY}.log",
         benchmark:
-            f"logs/benchmark/fetch_backbone/{BACKBONE_KEY}.tsv"
+            f"logs/benchmark/fetch_weights/{START_KEY}.tsv"
         resources:
             mem_mb=2000,
-            runtime=30,
+            runtime=90,
         shell:
             r"""
             exec "$STDC_PYTHON" {input.program:q} \

@@ -1,0 +1,230 @@
+"""Given weights, from wherever the configuration says to a safetensors file under our names.
+
+Everything lies in the folder of the output, `resources/weights` in a run: files placed or downloaded by a registry's
+name in `downloads/`, and in `first-seen/` one file per source with the checksum that was believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping, Optional
+
+from stdc import files
+from stdc.arrays import Arrays
+from stdc.errors import InputError
+from stdc.weights import array_files
+from stdc.weights.downloads import LIMITS, Limits, download
+from stdc.weights.reading import read_weights
+from stdc.weights.sources import FIRST_SEEN, Published, is_address, registry, shown_source
+
+Log = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Weights that the configuration names.
+
+    Attributes:
+        key: the section that names them, for messages: "model.pretrained", "model.init_from" or "weights".
+        source: a path, an address, or a name in the registry.
+        sha256: of the file; "first-seen" to believe the first one; None: the registry's, or none for a local file.
+        backbone: "stdc1" or "stdc2"; weights of the other one are refused.
+        whole: a whole network is meant, not a backbone.
+    """
+
+    key: str
+    source: str
+    sha256: Optional[str]
+    backbone: str
+    whole: bool
+
+
+def start_of(model: Mapping[str, Any]) -> Wanted:
+    """What the section `model` of a configuration starts from.
+
+    Raises:
+        InputError: nothing, or two things.
+    """
+    given = [key for key in ("pretrained", "init_from") if (model.get(key) or {}).get("source") is not None]
+    if not given:
+        raise InputError("model.pretrained.source, model.init_from.source: null; there is nothing to fetch")
+    if len(given) > 1:
+        raise InputError("model.pretrained, model.init_from: both given; a training starts from one of them")
+    (key,) = given
+    section = model[key]
+    return Wanted(f"model.{key}", section["source"], section.get("sha256"), model["backbone"], key == "init_from")
+
+
+def fetch(wanted: Wanted, output: Path, log: Log, limits: Limits = LIMITS) -> None:
+    """`fetch_network` or `fetch_backbone`, whichever is meant."""
+    (fetch_network if wanted.whole else fetch_backbone)(wanted, output, log, limits)
+
+
+def fetch_backbone(wanted: Wanted, output: Path, log: Log, limits: Limits = LIMITS) -> None:
+    """Write a backbone's parameters as safetensors.
+
+    Raises:
+        InputError: unreachable, another checksum, damaged, a whole network, or weights of another one.
+    """
+    from stdc.nn.segmentor import build_segmentor
+    from stdc.nn.state import load_backbone, state_arrays
+
+    arrays = _obtained_arrays(wanted, output.parent, log, limits)
+    model = build_segmentor(wanted.backbone)
+    load_backbone(model, arrays, shown_source(wanted.source))
+    array_files.write_safetensors(output, state_arrays(model.cp.backbone))
+
+
+def fetch_network(wanted: Wanted, output: Path, log: Log, limits: Limits = LIMITS) -> None:
+    """Write a whole network's parameters as safetensors; heads of other class counts are left out and named.
+
+    Raises:
+        InputError: unreachable, another checksum, damaged, a backbone alone, or weights of another network.
+    """
+    from stdc.nn.segmentor import build_segmentor
+    from stdc.nn.state import load_initial, state_arrays
+
+    arrays = _obtained_arrays(wanted, output.parent, log, limits)
+    model = build_segmentor(wanted.backbone)
+    dropped = load_initial(model, arrays, shown_source(wanted.source))
+    if dropped:
+        log(f"other classes than ours, so these layers start from random weights: {', '.join(dropped)}")
+    state = state_arrays(model)
+    array_files.write_safetensors(output, {name: state[name] for name in state if name not in dropped})
+
+
+def _obtained_arrays(wanted: Wanted, folder: Path, log: Log, limits: Limits) -> Arrays:
+    with obtained(wanted, folder, log, limits) as path:
+        return read_weights(path)
+
+
+@contextlib.contextmanager
+def obtained(wanted: Wanted, folder: Path, log: Log, limits: Limits = LIMITS) -> Iterator[Path]:
+    """The file with weights that are wanted, its checksum compared; a download is deleted afterwards.
+
+    Args:
+        folder: for downloads and remembered checksums.
+    Raises:
+        InputError: not there, unreachable, or another checksum; says what to do, also without a network.
+    """
+    entry = registry().get(wanted.source)
+    if entry is not None:
+        _check_entry(wanted, entry)
+    expected = _expected(wanted, entry)
+    placed = folder / "downloads" / entry.file if entry else Path(wanted.source).expanduser()
+    with contextlib.ExitStack() as stack:
+        if entry is None and not is_address(wanted.source, f"{wanted.key}.source"):
+            if not placed.exists():
+                raise InputError(f"{wanted.key}.source: {shown_source(wanted.source)}: no such file{_names(wanted)}")
+            path = placed
+        elif entry is not None and placed.is_file():
+            log(f"{entry.name}: {placed}, which was placed there")
+            path = placed
+        else:
+            path = stack.enter_context(_downloaded(wanted, entry, folder, placed, log, limits))
+        if path.is_file():
+            sha256 = files.sha256_file(path)
+            _compare(wanted, entry, expected, sha256, folder, log)
+            log(f"{shown_source(wanted.source)}: SHA-256 {sha256}")
+        yield path
+
+
+def _names(wanted: Wanted) -> str:
+    """Names of the registry that would fit, for somebody who mistyped one."""
+    if any(character in wanted.source for character in "/.\\"):
+        return ""
+    fitting = [one.name for one in registry().values() if (one.network, one.whole) == (wanted.backbone, wanted.whole)]
+    return f", and no published weights of that name; there are {', '.join(fitting)}"
+
+
+def _check_entry(wanted: Wanted, entry: Published) -> None:
+    """Raise where the registry already shows that these weights do not fit."""
+    if entry.network != wanted.backbone:
+        raise InputError(
+            f"{wanted.key}.source: {entry.name} are weights of {entry.network}; model.backbone is {wanted.backbone}"
+        )
+    if entry.whole and not wanted.whole:
+        raise InputError(
+            f"{wanted.key}.source: {entry.name} is a whole trained network; model.init_from goes on from one"
+        )
+    if wanted.whole and not entry.whole:
+        raise InputError(f"{wanted.key}.source: {entry.name} is a backbone alone; model.pretrained starts from one")
+
+
+def _expected(wanted: Wanted, entry: Optional[Published]) -> Optional[str]:
+    """The checksum to hold the file against, or FIRST_SEEN; None: a local file without one."""
+    given = wanted.sha256
+    if entry is not None:
+        if given not in (None, FIRST_SEEN, entry.sha256) and entry.sha256 is not None:
+            raise InputError(f"{wanted.key}.sha256: {given}; {entry.name} has {entry.sha256} ({entry.why})")
+        given = entry.sha256 or given
+        if given is None:
+            raise InputError(
+                f"{wanted.key}.sha256: null, and no checksum of {entry.name} is public ({entry.why}); give one that "
+                f"you trust, or {FIRST_SEEN} to believe the first download and refuse any other later"
+            )
+    elif is_address(wanted.source, f"{wanted.key}.source"):
+        if given is None:
+            raise InputError(
+                f"{wanted.key}.sha256: needed for a download ({FIRST_SEEN} believes the first one); "
+                "a local file may do without"
+            )
+        if given == FIRST_SEEN and not wanted.source.lower().startswith("https://"):
+            raise InputError(
+                f"{wanted.key}.sha256: {FIRST_SEEN} needs https, so that nobody on the way answers instead"
+            )
+    return given
+
+
+@contextlib.contextmanager
+def _downloaded(
+    wanted: Wanted, entry: Optional[Published], folder: Path, placed: Path, log: Log, limits: Limits
+) -> Iterator[Path]:
+    address = entry.address if entry else wanted.source
+    by_hand = f"place the file as {placed}" if entry else "download it elsewhere and give its path"
+    random = "" if wanted.whole else "; or start from random weights on purpose: model.pretrained.source: null"
+    if address is None:
+        raise InputError(
+            f"{wanted.key}.source: {wanted.source} cannot be downloaded by a program ({entry.why if entry else ''}); "
+            f"{by_hand}{random}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = files.temporary_path(folder / Path(entry.file if entry else "download").name)
+    log(f"downloading {shown_source(address)}")
+    try:
+        try:
+            download(address, temporary, limits)
+        except InputError as error:
+            raise InputError(f"{error}; {by_hand}{random}") from None
+        yield temporary
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _compare(
+    wanted: Wanted, entry: Optional[Published], expected: Optional[str], sha256: str, folder: Path, log: Log
+) -> None:
+    if expected is None:
+        return
+    if expected != FIRST_SEEN:
+        if sha256 != expected.lower():
+            who = "the registry" if entry is not None and entry.sha256 else f"{wanted.key}.sha256"
+            raise InputError(f"{shown_source(wanted.source)}: SHA-256 is {sha256}, {who} says {expected}")
+        return
+    record = folder / "first-seen" / f"{hashlib.sha256(wanted.source.encode()).hexdigest()[:16]}.json"
+    if record.exists():
+        seen = files.read_json(record)
+        if not isinstance(seen, dict) or seen.get("sha256") != sha256:
+            raise InputError(
+                f"{shown_source(wanted.source)}: SHA-256 is {sha256}, another one than when it was first seen; {record}"
+                " says which and when. Delete that file only if you know why the weights changed"
+            )
+        return
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    files.write_json(record, {"source": shown_source(wanted.source), "sha256": sha256, "first_seen": now})
+    log(f"{wanted.source}: first seen with SHA-256 {sha256}; remembered in {record}")
