@@ -42,6 +42,11 @@ class Wanted:
     backbone: str
     whole: bool
 
+    @property
+    def source_key(self) -> str:
+        """The key of the source itself, for messages."""
+        return self.key if self.key == "weights" else f"{self.key}.source"
+
 
 def start_of(model: Mapping[str, Any]) -> Wanted:
     """What the section `model` of a configuration starts from.
@@ -57,6 +62,19 @@ def start_of(model: Mapping[str, Any]) -> Wanted:
     (key,) = given
     section = model[key]
     return Wanted(f"model.{key}", section["source"], section.get("sha256"), model["backbone"], key == "init_from")
+
+
+def judged(source: str, backbone: str) -> Wanted:
+    """Weights to be judged as they are: the key `weights`.
+
+    What is downloaded without a public checksum is believed at first sight: its own SHA-256 stands beside every figure.
+    """
+    entry = registry().get(source)
+    if entry is not None:
+        sha256: Optional[str] = entry.sha256 or FIRST_SEEN
+    else:
+        sha256 = FIRST_SEEN if is_address(source, "weights") else None
+    return Wanted("weights", source, sha256, backbone, whole=True)
 
 
 def fetch(wanted: Wanted, output: Path, log: Log, limits: Limits = LIMITS) -> None:
@@ -117,9 +135,9 @@ def obtained(wanted: Wanted, folder: Path, log: Log, limits: Limits = LIMITS) ->
     expected = _expected(wanted, entry)
     placed = folder / "downloads" / entry.file if entry else Path(wanted.source).expanduser()
     with contextlib.ExitStack() as stack:
-        if entry is None and not is_address(wanted.source, f"{wanted.key}.source"):
+        if entry is None and not is_address(wanted.source, f"{wanted.source_key}"):
             if not placed.exists():
-                raise InputError(f"{wanted.key}.source: {shown_source(wanted.source)}: no such file{_names(wanted)}")
+                raise InputError(f"{wanted.source_key}: {shown_source(wanted.source)}: no such file{_names(wanted)}")
             path = placed
         elif entry is not None and placed.is_file():
             log(f"{entry.name}: {placed}, which was placed there")
@@ -145,14 +163,14 @@ def _check_entry(wanted: Wanted, entry: Published) -> None:
     """Raise where the registry already shows that these weights do not fit."""
     if entry.network != wanted.backbone:
         raise InputError(
-            f"{wanted.key}.source: {entry.name} are weights of {entry.network}; model.backbone is {wanted.backbone}"
+            f"{wanted.source_key}: {entry.name} are weights of {entry.network}; model.backbone is {wanted.backbone}"
         )
     if entry.whole and not wanted.whole:
         raise InputError(
-            f"{wanted.key}.source: {entry.name} is a whole trained network; model.init_from goes on from one"
+            f"{wanted.source_key}: {entry.name} is a whole trained network; model.init_from goes on from one"
         )
     if wanted.whole and not entry.whole:
-        raise InputError(f"{wanted.key}.source: {entry.name} is a backbone alone; model.pretrained starts from one")
+        raise InputError(f"{wanted.source_key}: {entry.name} is a backbone alone; model.pretrained starts from one")
 
 
 def _expected(wanted: Wanted, entry: Optional[Published]) -> Optional[str]:
@@ -167,7 +185,7 @@ def _expected(wanted: Wanted, entry: Optional[Published]) -> Optional[str]:
                 f"{wanted.key}.sha256: null, and no checksum of {entry.name} is public ({entry.why}); give one that "
                 f"you trust, or {FIRST_SEEN} to believe the first download and refuse any other later"
             )
-    elif is_address(wanted.source, f"{wanted.key}.source"):
+    elif is_address(wanted.source, f"{wanted.source_key}"):
         if given is None:
             raise InputError(
                 f"{wanted.key}.sha256: needed for a download ({FIRST_SEEN} believes the first one); "
@@ -189,7 +207,7 @@ def _downloaded(
     random = "" if wanted.whole else "; or start from random weights on purpose: model.pretrained.source: null"
     if address is None:
         raise InputError(
-            f"{wanted.key}.source: {wanted.source} cannot be downloaded by a program ({entry.why if entry else ''}); "
+            f"{wanted.source_key}: {wanted.source} cannot be downloaded by a program ({entry.why if entry else ''}); "
             f"{by_hand}{random}"
         )
     folder.mkdir(parents=True, exist_ok=True)

@@ -133,6 +133,8 @@ def contradictions(
             f"{_source(path, sources)}: train.global_batch: {batch} images cannot be divided over {devices} devices; "
             f"take a multiple of {devices}, or change hardware.devices"
         )
+    for problem in weights_source.judge_problems(config["weights"]):
+        found.append(f"{_source(('weights',), sources)}: weights: {problem}")
     for key, problem in weights_source.problems(config["model"], registry):
         found.append(f"{_source(('model', *key.split('.')), sources)}: model.{key}: {problem}")
     names = [protocol["name"] for protocol in config["evaluate"]["protocols"]]

@@ -25,11 +25,28 @@ def start_of(model: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
     return next((model[key] for key in KEYS if model[key]["source"] is not None), None)
 
 
-def fingerprint(source: str, registry: Mapping[str, Any]) -> str:
-    """Changes with the local file, or the file placed for a name; empty for anything else, such as an address."""
+def local_file(source: str, registry: Mapping[str, Any]) -> Path:
+    """The file that a source means on this machine, there or not: its own, or the one placed for its name."""
     if source in registry:
-        return dataset_folder.file_fingerprint(str(DOWNLOADS / registry[source]["file"]))
-    return dataset_folder.file_fingerprint(source)
+        return DOWNLOADS / registry[source]["file"]
+    return dataset_folder.local_path(source)
+
+
+def fingerprint(source: str, registry: Mapping[str, Any]) -> str:
+    """Changes with the local file; empty where there is none, as for an address."""
+    return dataset_folder.file_fingerprint(str(local_file(source, registry)))
+
+
+_SECRET = (
+    "this address carries a name, a password, a query or a fragment, which would be written into the results; download "
+    "the file by hand and give its path"
+)
+
+
+def judge_problems(weights: Optional[str]) -> Iterator[str]:
+    """What is wrong with the key `weights`."""
+    if weights is not None and has_secret(weights):
+        yield _SECRET
 
 
 def problems(model: Mapping[str, Any], registry: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
@@ -43,11 +60,7 @@ def problems(model: Mapping[str, Any], registry: Mapping[str, Any]) -> Iterator[
             continue
         if has_secret(source):
             # The address itself is not repeated: messages end up in logs.
-            yield (
-                f"{key}.source",
-                "this address carries a name, a password, a query or a fragment, which would be written into the "
-                "results; download the file by hand and give its path",
-            )
+            yield f"{key}.source", _SECRET
         elif source in registry:
             yield from _entry_problems(key, model, registry[source])
         elif re.match(r"https?://", source, re.IGNORECASE) and sha256 is None:

@@ -4,7 +4,7 @@
 
 if WEIGHTS is not None:
     # A local file is an input, so that another file under its name is judged anew.
-    WEIGHTS_FILE = os.path.abspath(os.path.expanduser(WEIGHTS))
+    WEIGHTS_FILE = str(weights_source.local_file(WEIGHTS, REGISTRY))
 
     rule import_weights:
         input:
@@ -30,6 +30,7 @@ if WEIGHTS is not None:
             exec "$STDC_PYTHON" {input.program:q} \
                 --config {input.config:q} \
                 --weights {params.weights:q} \
+                --downloads resources/weights \
                 --record {output.record:q} \
                 --output {output.model:q} \
                 --log {log:q}

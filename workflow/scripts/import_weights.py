@@ -18,7 +18,16 @@ def arguments() -> argparse.ArgumentParser:
         "--config speed.json --weights model.pdparams --record weights.json --output imported.pdparams",
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="stage configuration: model")
-    parser.add_argument("--weights", required=True, metavar="FILE", help="weights of a whole network")
+    parser.add_argument(
+        "--weights", required=True, metavar="SOURCE", help="weights of a whole network: a file, or a registry's name"
+    )
+    parser.add_argument(
+        "--downloads",
+        type=Path,
+        default=Path("resources/weights"),
+        metavar="FOLDER",
+        help="where downloads/ holds files placed by hand, and first-seen/ the checksums that were believed",
+    )
     parser.add_argument("--record", type=Path, required=True, metavar="FILE", help="what was taken (JSON)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="weights to write, .pdparams")
     return parser
@@ -29,20 +38,26 @@ def main(options: argparse.Namespace) -> None:
     from stdc.machine import devices
 
     network = recipe.part_of(recipe.Network, read_sections(options.config, "model")["model"])
-    path = Path(options.weights).expanduser()
     devices.prepare("cpu", 1)
     from stdc.nn.segmentor import build_segmentor
     from stdc.nn.state import load_segmentor, state_arrays, with_unused_heads
     from stdc.weights.array_files import write_pdparams
+    from stdc.weights.fetch import judged, obtained
     from stdc.weights.reading import read_weights
+    from stdc.weights.sources import shown_source
 
+    def log(line: str) -> None:
+        print(f"import_weights: {line}", file=sys.stderr, flush=True)
+
+    wanted = judged(options.weights, network.backbone)
     model = build_segmentor(network.backbone)
-    load_segmentor(model, read_weights(path), str(path))
-    sha256 = sha256_file(path)
+    with obtained(wanted, options.downloads, log) as path:
+        load_segmentor(model, read_weights(path), shown_source(options.weights))
+        sha256 = sha256_file(path)
+    record = {"source": shown_source(options.weights), "sha256": sha256, "backbone": network.backbone}
     # The weights last: where they are, the record is too.
-    write_json(options.record, {"source": options.weights, "sha256": sha256, "backbone": network.backbone})
+    write_json(options.record, {**record, "checksum": wanted.sha256})
     write_pdparams(options.output, with_unused_heads(state_arrays(model)))
-    print(f"import_weights: {network.backbone} from {path} (SHA-256 {sha256})", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
