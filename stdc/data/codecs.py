@@ -60,6 +60,26 @@ def deflate_runs(data: Any) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
+def decode_quickly(data: bytes, height: int, width: int, bit_depth: int, mode: str) -> Optional[np.ndarray]:
+    """The pixels of a PNG by kornia-rs, (H, W, C); None where that is not installed or does not take the file.
+
+    Args:
+        height, width, bit_depth: as the header says.
+        mode: "mono" or "rgb", as the header says too.
+    """
+    if _kornia is None:
+        return None
+    decode = _kornia.decode_image_png_u8 if bit_depth == 8 else _kornia.decode_image_png_u16
+    try:
+        values = np.asarray(decode(data, (height, width), mode))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:
+        # A panic of the library is no Exception. Whatever it does not take, OpenCV may.
+        return None
+    return values if values.shape == (height, width, 1 if mode == "mono" else 3) else None
+
+
 def decode_gray_png(data: bytes, height: int, width: int, bit_depth: int) -> Optional[np.ndarray]:
     """The values of a sound gray PNG as stored, (H, W) uint8 or uint16; None where it cannot be decoded.
 
@@ -68,17 +88,9 @@ def decode_gray_png(data: bytes, height: int, width: int, bit_depth: int) -> Opt
     Args:
         height, width, bit_depth: as the header says; 8 or 16 bits.
     """
-    if _kornia is not None:
-        decode = _kornia.decode_image_png_u8 if bit_depth == 8 else _kornia.decode_image_png_u16
-        try:
-            values = np.asarray(decode(data, (height, width), "mono"))
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException:
-            # A panic of the library is no Exception. Whatever it does not take, OpenCV may.
-            values = None
-        if values is not None and values.shape == (height, width, 1):
-            return values[:, :, 0]
+    values = decode_quickly(data, height, width, bit_depth, "mono")
+    if values is not None:
+        return values[:, :, 0]
     flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     return None if decoded is None else np.asarray(decoded)

@@ -6,12 +6,12 @@ A sample is a function of its key: neither the process that reads it nor what wa
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Callable, Optional, Sequence, Tuple
 
-import cv2
 import numpy as np
 
 from stdc.data import transforms
+from stdc.data.decode import decode_color, decode_ids
 from stdc.data.entry import Entry
 from stdc.data.labels import IGNORE, NUM_CLASSES
 from stdc.data.verified import read_verified
@@ -122,9 +122,7 @@ def read_image(path: Path, sha256: Optional[str] = None) -> np.ndarray:
     Raises:
         InputError: the file is missing, truncated, no image, or not the one that was checked.
     """
-    # Ignore the EXIF orientation: the label raster has none, so turning the image would misalign the pair.
-    image = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, sha256)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return _decode(path, decode_color, sha256)
 
 
 def read_label(path: Path, size: Optional[Sequence[int]] = None, sha256: Optional[str] = None) -> np.ndarray:
@@ -159,8 +157,7 @@ def check_train_ids(label: np.ndarray, path: Path) -> None:
 
 
 def _decode_ids(path: Path, dtype: Any, size: Optional[Sequence[int]], sha256: Optional[str]) -> np.ndarray:
-    # This flag, too, leaves an orientation tag alone.
-    ids = _decode(path, cv2.IMREAD_UNCHANGED, sha256)
+    ids = _decode(path, decode_ids, sha256)
     bits = np.dtype(dtype).itemsize * 8
     if ids.ndim != 2 or ids.dtype != dtype:
         channels = 1 if ids.ndim == 2 else ids.shape[2]
@@ -176,12 +173,12 @@ def _decode_ids(path: Path, dtype: Any, size: Optional[Sequence[int]], sha256: O
     return ids
 
 
-def _decode(path: Path, flags: int, sha256: Optional[str]) -> np.ndarray:
+def _decode(path: Path, decode: Callable[[np.ndarray], Optional[np.ndarray]], sha256: Optional[str]) -> np.ndarray:
     data = read_verified(path, sha256)
     # OpenCV decodes a truncated file without an error and leaves the rest of the picture gray. The end mark shows a
     # truncation at no cost, in files that come without a digest.
     whole = data[:8].tobytes() != _PNG_SIGNATURE or _PNG_END in data[-64:].tobytes()
-    image = cv2.imdecode(data, flags) if whole and data.size else None
+    image = decode(data) if whole and data.size else None
     if image is None:
         raise InputError(
             f"{shown(path)}: not a readable image ({data.size} bytes); is it truncated? Fetch or unpack it again"

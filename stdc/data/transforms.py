@@ -14,6 +14,7 @@ rounds positions far from the origin to float32: there, single values of a windo
 
 from __future__ import annotations
 
+import functools
 from fractions import Fraction
 from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
@@ -21,6 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from stdc.data.hue import turn_hue
 from stdc.data.labels import IGNORE
 from stdc.errors import InputError
 from stdc.recipe import Augmentation
@@ -199,8 +201,9 @@ def _scaled_crop(
         image, label = linear(image, scaled), nearest(label, scaled)
         scaled = canvas
     image = _resized_window(image, scaled, corner, crop, linear)
-    rows, columns = (slice(first, first + size) for first, size in zip(corner, crop))
-    label = nearest(label, scaled)[rows, columns]
+    for axis in (0, 1):
+        nearest_pixels = _nearest_pixels(nearest, label.shape[axis], scaled[axis])
+        label = label.take(nearest_pixels[corner[axis] : corner[axis] + crop[axis]], axis)
     below, right = crop[0] - image.shape[0], crop[1] - image.shape[1]
     if below or right:
         gray = (augmentation.pad_value,) * 3
@@ -274,6 +277,12 @@ def _nearest_pillow(label: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(np.ascontiguousarray(label)).resize(size[::-1], Image.NEAREST))
 
 
+@functools.lru_cache(maxsize=64)
+def _nearest_pixels(nearest: _Resize, source: int, target: int) -> np.ndarray:
+    """Which pixel of an axis of `source` pixels stands at each of `target` when that axis is resized, (target,)."""
+    return nearest(np.arange(source, dtype=np.int32).reshape(1, source), (1, target))[0]
+
+
 def _flip(image: np.ndarray, label: np.ndarray, draws: Draws) -> Tuple[np.ndarray, np.ndarray]:
     return (image[:, ::-1], label[:, ::-1]) if draws.flip else (image, label)
 
@@ -304,25 +313,37 @@ def _factor(reach: float, share: float) -> float:
 
 
 def _distort(image: np.ndarray, changes: Sequence[Tuple[str, float]]) -> np.ndarray:
-    """Change the colors of an 8-bit image, one change after the other, rounding to 8 bits in between."""
-    if not changes:
-        return image
-    picture = Image.fromarray(np.ascontiguousarray(image))
+    """Change the colors of an 8-bit image, one change after the other, rounding to 8 bits in between.
+
+    The values are those of Pillow's `ImageEnhance` and of its HSV pictures.
+    """
     for kind, amount in changes:
-        picture = _DISTORTIONS[kind](picture, amount)
-    return np.asarray(picture)
+        image = _DISTORTIONS[kind](image, amount)
+    return image
 
 
-def _turn_hue(picture: Image.Image, amount: float) -> Image.Image:
-    hue, saturation, value = picture.convert("HSV").split()
-    # PaddleSeg stores the float sum in 8 bits, which rounds it towards zero and wraps it around the circle of hues.
-    table = [int(level + amount) & 255 for level in range(256)]
-    return Image.merge("HSV", (hue.point(table), saturation, value)).convert("RGB")
+#: Every level, as a picture of one row: what Pillow makes of it is a table.
+_EVERY_LEVEL = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(1, 256))
 
 
-_DISTORTIONS: Dict[str, Callable[[Image.Image, float], Image.Image]] = {
-    "brightness": lambda picture, factor: ImageEnhance.Brightness(picture).enhance(factor),
-    "contrast": lambda picture, factor: ImageEnhance.Contrast(picture).enhance(factor),
-    "saturation": lambda picture, factor: ImageEnhance.Color(picture).enhance(factor),
-    "hue": _turn_hue,
+def _change_brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    return cv2.LUT(image, np.asarray(ImageEnhance.Brightness(_EVERY_LEVEL).enhance(factor)))
+
+
+def _change_contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    gray = np.asarray(Image.fromarray(np.ascontiguousarray(image)).convert("L"))
+    # As Pillow's: every level is moved away from the mean gray, which is rounded.
+    mean = int(int(gray.sum(dtype=np.int64)) / gray.size + 0.5)
+    return cv2.LUT(image, np.asarray(Image.blend(Image.new("L", (256, 1), mean), _EVERY_LEVEL, factor)))
+
+
+def _change_saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    return np.asarray(ImageEnhance.Color(Image.fromarray(np.ascontiguousarray(image))).enhance(factor))
+
+
+_DISTORTIONS: Dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "brightness": _change_brightness,
+    "contrast": _change_contrast,
+    "saturation": _change_saturation,
+    "hue": turn_hue,
 }

@@ -21,6 +21,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 #: Code that decides the final weights: a step and what it calls, what it is fed with, and what is drawn from what.
 STEP_CODE = (
     "data/dataset.py",
+    "data/hue.py",
     "data/transforms.py",
     "nn/backbone.py",
     "nn/blocks.py",
