@@ -40,11 +40,11 @@ def compared_weights(evidence: Evidence, figure: Figure) -> str:
     return "best" if figure.weights == "best" and evidence.has_best else "final"
 
 
-def reasons_against(evidence: Evidence, figure: Figure) -> List[Reason]:
+def reasons_against(evidence: Evidence, figure: Figure, reference: Reference) -> List[Reason]:
     """All reasons, in the order data, network, start, evaluation, recipe; empty where the two are comparable."""
     found = [*_data(evidence), *_network(evidence, figure)]
     if evidence.given_weights is None:
-        found += _start(evidence, figure)
+        found += _start(evidence, figure, reference)
     found += _evaluation(evidence, figure)
     if evidence.given_weights is not None:
         return [*found, *_given_weights(evidence.given_weights, figure)]
@@ -137,8 +137,9 @@ def _network(evidence: Evidence, figure: Figure) -> List[Reason]:
     return found
 
 
-def _start(evidence: Evidence, figure: Figure) -> List[Reason]:
+def _start(evidence: Evidence, figure: Figure, reference: Reference) -> List[Reason]:
     start = evidence.start
+    backbone = reference.backbones[evidence.network.backbone]
     if start.whole:
         return [
             Reason(
@@ -150,7 +151,14 @@ def _start(evidence: Evidence, figure: Figure) -> List[Reason]:
         return [
             Reason(
                 "the backbone started from random weights, the published one from ImageNet weights",
-                "model.pretrained.source: the ImageNet weights of the backbone",
+                f"model.pretrained.source: the ImageNet weights of the backbone, such as {backbone.started_from[0]}",
+            )
+        ]
+    if figure.recipe.pretrained and start.source in backbone.not_started_from:
+        return [
+            Reason(
+                f"the backbone started from {start.source}, another ImageNet training than the published one's",
+                f"model.pretrained.source: {backbone.started_from[0]}",
             )
         ]
     if start.source is not None and not figure.recipe.pretrained:
@@ -262,7 +270,7 @@ def rows_of(evidence: Evidence, reference: Reference) -> List[Dict[str, Any]]:
 
 
 def _row(evidence: Evidence, figure: Figure, reference: Reference) -> Dict[str, Any]:
-    reasons = reasons_against(evidence, figure)
+    reasons = reasons_against(evidence, figure, reference)
     return {
         "id": figure.id,
         "title": reference.sources[figure.source].title,

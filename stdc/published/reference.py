@@ -98,12 +98,16 @@ class Backbone:
             224x224.
         stored_numbers: numbers in PaddleSeg's weights file of the whole segmentor, running statistics and heads that
             never run included.
+        started_from: names of the ImageNet weights that the published segmentors started from.
+        not_started_from: names of other ImageNet weights of the same backbone.
     """
 
     source: str
     parameters_millions: float
     megaflops: float
     stored_numbers: int
+    started_from: Tuple[str, ...]
+    not_started_from: Tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +183,11 @@ class _Reader:
 
     def backbone(self, name: str, value: Any, sources: Mapping[str, Source]) -> Backbone:
         where = f"backbones.{name}"
-        fields = self.mapping(where, value, ("source", "parameters_millions", "megaflops", "stored_numbers"))
+        fields = self.mapping(
+            where,
+            value,
+            ("source", "parameters_millions", "megaflops", "stored_numbers", "started_from", "not_started_from"),
+        )
         return Backbone(
             source=self.one_of(f"{where}.source", fields.get("source"), sources),
             parameters_millions=self.number(
@@ -187,6 +195,8 @@ class _Reader:
             ),
             megaflops=self.number(f"{where}.megaflops", fields.get("megaflops"), 0, math.inf),
             stored_numbers=int(self.number(f"{where}.stored_numbers", fields.get("stored_numbers"), 1, math.inf)),
+            started_from=self.names(f"{where}.started_from", fields.get("started_from")),
+            not_started_from=self.names(f"{where}.not_started_from", fields.get("not_started_from")),
         )
 
     def figure(self, index: int, value: Any, sources: Mapping[str, Source], tolerance: float) -> Figure:
@@ -294,6 +304,12 @@ class _Reader:
             return value
         self.problems.append(f"{where}: {value!r}; a text is expected")
         return ""
+
+    def names(self, where: str, value: Any) -> Tuple[str, ...]:
+        if not isinstance(value, list):
+            self.problems.append(f"{where}: {value!r}; a list of names is expected")
+            return ()
+        return tuple(self.text(where, name) for name in value)
 
     def flag(self, where: str, value: Any) -> bool:
         if not isinstance(value, bool):

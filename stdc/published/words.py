@@ -6,6 +6,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from stdc.published.evidence import Evidence
 from stdc.published.reasons import protocol_text
+from stdc.published.reference import Reference
+
+#: Value of a `sha256` key that believes the first download.
+FIRST_SEEN = "first-seen"
 
 
 def comparison(row: Mapping[str, Any]) -> str:
@@ -51,7 +55,7 @@ def why_these_weights(evidence: Evidence) -> str:
     return why
 
 
-def initialization(evidence: Evidence) -> Dict[str, Any]:
+def initialization(evidence: Evidence, reference: Reference) -> Dict[str, Any]:
     """What the training started from."""
     start = evidence.start
     if evidence.given_weights is not None:
@@ -59,20 +63,25 @@ def initialization(evidence: Evidence) -> Dict[str, Any]:
         return {"kind": "judged", "text": text}
     if start.source is None:
         return {"kind": "random", "text": "The backbone started from random weights."}
-    sha256 = f" (sha256 {start.sha256[:12]}…)" if start.sha256 else ""
+    sha256 = f" (sha256 {start.sha256[:12]}…)" if start.sha256 and start.sha256 != FIRST_SEEN else ""
     if start.whole:
         text = f"The training started from a whole trained network{sha256}."
         return {"kind": "network", "sha256": start.sha256, "text": text}
-    text = (
-        f"The backbone started from given weights{sha256}; that they are the published ImageNet weights is the "
-        "user's word."
-    )
+    if start.source in reference.backbones[evidence.network.backbone].started_from:
+        text = f"The backbone started from {start.source}{sha256}, the ImageNet weights of the published runs."
+    else:
+        text = (
+            f"The backbone started from given weights{sha256}; that they are the published ImageNet weights is the "
+            "user's word."
+        )
+    if start.sha256 == FIRST_SEEN:
+        text += " Their checksum is that of the first download (first-seen); their publisher states none."
     return {"kind": "given", "sha256": start.sha256, "text": text}
 
 
-def caveats(evidence: Evidence) -> List[str]:
+def caveats(evidence: Evidence, reference: Reference) -> List[str]:
     """What a comparison has to be read with, without forbidding it."""
-    sentences = [initialization(evidence)["text"]]
+    sentences = [initialization(evidence, reference)["text"]]
     if evidence.dataset.kind != "synthetic" and evidence.dataset.label_source == "polygons":
         sentences.append(
             "Labels were drawn from polygons; the benchmark scores labelIds images, which differ at edges."

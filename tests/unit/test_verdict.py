@@ -273,6 +273,27 @@ def test_weights_of_unknown_origin_are_compared_with_nothing():
     assert "The weights were given (mine.pdparams), not trained here." in found["caveats"]
 
 
+def test_named_weights_are_told_and_another_imagenet_training_forbids_a_comparison():
+    def start(source: str, sha256: Optional[str] = None) -> Dict[str, Any]:
+        return judge(evidence(model={**MODEL, "pretrained": {"source": source, "sha256": sha256}}), REFERENCE)
+
+    named_start = start("paddleseg-stdc1", "first-seen")
+    assert named_start["verdict"] == "REPRODUCED"
+    text = named_start["initialization"]["text"]
+    assert "started from paddleseg-stdc1, the ImageNet weights of the published runs" in text and "first-seen" in text
+    assert "the user's word" in start("mine.pdparams")["initialization"]["text"]
+    other = start("pp-stdc1")
+    assert other["reasons"] == [
+        "the backbone started from pp-stdc1, another ImageNet training than the published one's"
+    ]
+
+
+def test_judging_the_network_of_paddleseg_is_compared_with_its_figure():
+    given = evidence([SeedMetrics(0, metrics(0.7474))], given_weights="paddleseg-stdc1-cityscapes")
+    found = judge(given, REFERENCE)
+    assert (found["verdict"], found["decisive"], found["compared"]) == ("REPRODUCED", "paddleseg_stdc1", 1)
+
+
 def picture(split: str, frame: str, content: str) -> Dict[str, Any]:
     return {"split": split, "frame": frame, "image": {"sha256": content}}
 
