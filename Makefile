@@ -18,7 +18,7 @@ SNAKEFILES := Snakefile workflow/rules
 # Options for snakemake and pytest: make run ARGS="--config seeds=[0,1]", make test ARGS="-k lists".
 ARGS :=
 
-.PHONY: help setup run status test lint format types parity torture chaos bench floor images image-test lock lock-cuda3 docs clean
+.PHONY: help setup run status test lint format types parity torture chaos bench floor images image-test lock lock-cuda3 docs pictures clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ image-test: setup ## build the cpu image and run the mini recipe inside: same by
 
 docs: setup ## write the table of keys in config/README.md anew from the schema
 	@$(WORKFLOW) tools/key_table.py
+
+pictures: setup ## draw the README's pictures anew from a finished `make run` (needs graphviz and chromium)
+	@$(TRAIN) tools/pictures.py $(ARGS)
 
 lock: ## resolve requirements/*.in anew (ARGS=--upgrade for newer versions); needs uv
 	@requirements/lock.sh $(ARGS)
