@@ -80,6 +80,7 @@ def planned_evidence(config: Mapping[str, Any], dataset: Dataset) -> Evidence:
             size_known=official,
             precision=_PRECISION,
             images=() if images is None else (int(images),),
+            backend=str(config["evaluate"].get("backend") or "paddle"),
         )
         for protocol in config["evaluate"].get("protocols") or ({"name": "single_scale"},)
     )

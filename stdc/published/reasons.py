@@ -191,6 +191,14 @@ def _evaluation(evidence: Evidence, figure: Figure) -> List[Reason]:
     # "float32 (tf32)" is float32 with shortened products, as the card has it: that is a caveat, not a reason.
     if wanted.precision and entry.precision and entry.precision.split(" ")[0] != wanted.precision:
         found.append(Reason(f"evaluated in {entry.precision}, published in {wanted.precision}"))
+    library = entry.backend.split(" ")[0]
+    if library != "paddle":
+        found.append(
+            Reason(
+                f"evaluated with {library}; published figures are compared with what Paddle predicts",
+                "evaluate.backend: paddle",
+            )
+        )
     weights = compared_weights(evidence, figure)
     compared = evidence.at(weights, key)
     if compared is None or not compared.complete:

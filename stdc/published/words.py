@@ -88,13 +88,6 @@ def caveats(evidence: Evidence, reference: Reference) -> List[str]:
         )
     if any("tf32" in entry.precision for entry in evidence.evaluations["final"]):
         sentences.append("The card rounded the factors of products to 10 bits (TF32); older cards do not.")
-    others = sorted(
-        {entry.backend for entry in evidence.evaluations["final"] if not entry.backend.startswith("paddle")}
-    )
-    if others:
-        sentences.append(
-            f"Evaluated with {', '.join(others)}, not with Paddle; see backend_comparison in metrics.json."
-        )
     if len(evidence.seeds) == 1 and evidence.given_weights is None:
         sentences.append("One seed: the spread between trainings was not measured here.")
     return sentences

@@ -75,7 +75,12 @@ def outcome(config: Dict[str, Any], dataset: Dataset) -> Dict[str, Any]:
             "miou": 0.5,
             "class_iou": dict.fromkeys(TRAIN_NAMES, 0.5),
             "images": subset["val"] or counts["val"],
-            "protocol": {**protocol, "size": size, "precision": "float32"},
+            "protocol": {
+                **protocol,
+                "size": size,
+                "precision": "float32",
+                "backend": f"{config['evaluate']['backend']} 1.0 cpu",
+            },
         }
         for protocol in config["evaluate"]["protocols"]
     ]

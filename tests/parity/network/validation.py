@@ -14,7 +14,6 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Dict, List, Tuple
 
 HERE = Path(__file__).resolve().parent
@@ -31,6 +30,7 @@ from paddleseg.transforms import Normalize
 from paddleseg.utils import metrics as peer_metrics
 
 from stdc.data.dataset import EvalDataset
+from stdc.data.entries import Entry
 from stdc.evaluation import metrics
 from stdc.evaluation.evaluate import evaluate
 from stdc.nn.segmentor import build_segmentor
@@ -81,7 +81,7 @@ def rows() -> List[Dict[str, Any]]:
         peer.load_entire_model(theirs, str(path))
         dataset = Cityscapes(transforms=[Normalize()], dataset_root=folder, mode="val")
         miou, _, class_iou, _, _ = val.evaluate(theirs, dataset, num_workers=0, print_detail=False)
-        entries = [SimpleNamespace(frame=image.stem, image=image, label=label) for image, label in pairs]
+        entries = [Entry(image.stem, image, label) for image, label in pairs]
         half = (0.5, 0.5, 0.5)
         (counts,) = evaluate(ours, EvalDataset(entries, half, half), [FULL_SIZE])
     our_classes = metrics.class_iou(counts.confusion)
