@@ -31,6 +31,7 @@ from stdc.published.verdict import judge
 REFERENCE = load_reference()
 RECIPES = sorted((REPOSITORY / "config").glob("*.yaml"))
 SCHEMA = yaml.safe_load((REPOSITORY / "workflow" / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
+REGISTRY = yaml.safe_load((REPOSITORY / "stdc" / "weights" / "registry.yaml").read_text(encoding="utf-8"))
 OFFICIAL = {"train": 2975, "val": 500}
 CITYSCAPES = Dataset("folder", "/data/cityscapes", OFFICIAL)
 DATASETS = [
@@ -230,11 +231,22 @@ def test_recipe_of_the_seed_figure_is_comparable_with_it_alone() -> None:
 def test_shipped_recipe_with_its_weights_is_comparable_with_its_figures(name: str, figures: List[str]) -> None:
     config = recipe_of(REPOSITORY / "config" / f"{name}.yaml")
     assert config["require_comparable"] is True
-    config["model"]["pretrained"]["source"] = config["model"]["pretrained"]["source"] or "weights.pdparams"
+    entry = REGISTRY[config["model"]["pretrained"]["source"]]
+    assert (entry["network"], entry["whole"]) == (config["model"]["backbone"], False)
     assert told_before(config, CITYSCAPES)["comparable"] == figures
     # Without the weights a training of days would end in NOT COMPARABLE, so it does not begin.
     config["model"]["pretrained"]["source"] = None
     assert "model.pretrained.source: the ImageNet weights" in str(refusal(told_before(config, CITYSCAPES)))
+
+
+def test_names_of_weights_in_the_table_of_figures_are_in_the_registry() -> None:
+    for name, backbone in REFERENCE.backbones.items():
+        for weights in (*backbone.started_from, *backbone.not_started_from):
+            assert (REGISTRY[weights]["network"], REGISTRY[weights]["whole"]) == (name, False)
+    trained = {figure.published_with: figure.backbone for figure in REFERENCE.figures if figure.published_with}
+    assert len(trained) == 2
+    for weights, backbone_name in trained.items():
+        assert (REGISTRY[weights]["network"], REGISTRY[weights]["whole"]) == (backbone_name, True)
 
 
 # ---- the refusal
