@@ -2,17 +2,17 @@
 
 The configuration is flat: every key of the sections `train` and `model` is a field of exactly one part. A key left null
 takes the preset's value (`stdc/presets.py`), so that one key chooses a published recipe. The bounds stand beside the
-fields; the schema states the same ones for people, and a test compares the two.
+fields (`stdc/parts.py`); the schema states the same ones for people, and a test compares the two.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import reprlib
-from typing import Any, ClassVar, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Type, TypeVar, Union
+from typing import Any, ClassVar, Dict, Iterator, Mapping, Optional, Tuple, Type, Union
 
 from stdc.errors import InputError
+from stdc.parts import Part, channels, flag, number, part_of, word
 from stdc.presets import PRESETS
 
 Triple = Tuple[float, float, float]
@@ -24,67 +24,8 @@ PIXELS_16TH = "pixels/16"
 _MOST_SCALES = 1000
 
 
-def _number(
-    least: Optional[float] = None,
-    most: Optional[float] = None,
-    *,
-    above: Optional[float] = None,
-    below: Optional[float] = None,
-    whole: bool = False,
-    word: str = "",
-    default: Any = dataclasses.MISSING,
-) -> Any:
-    """A field that holds one number: bounds that belong to the range, bounds that do not, and a word allowed too."""
-    bounds = {"minimum": least, "maximum": most, "exclusiveMinimum": above, "exclusiveMaximum": below}
-    return dataclasses.field(default=default, metadata={"kind": "number", "whole": whole, "word": word, **bounds})
-
-
-def _word(*known: str, default: Any = dataclasses.MISSING) -> Any:
-    """A field that holds one of some words."""
-    return dataclasses.field(default=default, metadata={"kind": "word", "known": known})
-
-
-def _flag(default: Any = dataclasses.MISSING) -> Any:
-    """A field that holds true or false."""
-    return dataclasses.field(default=default, metadata={"kind": "flag"})
-
-
-def _channels(*, above: Optional[float] = None) -> Any:
-    """A field that holds three numbers up to 1, of red, green and blue."""
-    bounds = {"minimum": 0.0 if above is None else None, "maximum": 1.0, "exclusiveMinimum": above}
-    return dataclasses.field(metadata={"kind": "channels", "whole": False, "exclusiveMaximum": None, **bounds})
-
-
 @dataclasses.dataclass(frozen=True)
-class _Part:
-    """Base of the parts: every value is in the range of its field, or the part does not come to be.
-
-    Raises:
-        InputError: names the key of the first value that is not.
-    """
-
-    section: ClassVar[str] = "train"
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.metadata["kind"] == "channels" and isinstance(value, list):
-                value = tuple(value)
-                object.__setattr__(self, field.name, value)
-            expected = _unmet(value, field.metadata)
-            if expected:
-                raise InputError(f"{self.section}.{field.name}: {reprlib.repr(value)}; {expected} is expected")
-        problem = self.contradiction()
-        if problem:
-            raise InputError(f"{self.section}.{problem}")
-
-    def contradiction(self) -> Optional[str]:
-        """What is wrong with two values together, beginning with the key to change; None where nothing is."""
-        return None
-
-
-@dataclasses.dataclass(frozen=True)
-class Network(_Part):
+class Network(Part):
     """The network (section `model`), for `stdc.nn.segmentor.build_segmentor`.
 
     Attributes:
@@ -94,12 +35,12 @@ class Network(_Part):
     """
 
     section: ClassVar[str] = "model"
-    backbone: str = _word("stdc1", "stdc2")
-    pool_counts_padding: bool = _flag(default=False)
+    backbone: str = word("stdc1", "stdc2")
+    pool_counts_padding: bool = flag(default=False)
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule(_Part):
+class Schedule(Part):
     """The steps of the training: how many, of how many images, and at which rate (warm-up, then polynomial decay).
 
     Attributes:
@@ -112,13 +53,13 @@ class Schedule(_Part):
         warmup_start_lr: learning rate of the first step of the warm-up.
     """
 
-    iterations: int = _number(1, 10_000_000, whole=True)
-    global_batch: int = _number(1, 65536, whole=True)
-    base_lr: float = _number(above=0, most=100)
-    end_lr: float = _number(0, 100)
-    poly_power: float = _number(above=0, most=10)
-    warmup_iterations: int = _number(0, 10_000_000, whole=True)
-    warmup_start_lr: float = _number(0, 100)
+    iterations: int = number(1, 10_000_000, whole=True)
+    global_batch: int = number(1, 65536, whole=True)
+    base_lr: float = number(above=0, most=100)
+    end_lr: float = number(0, 100)
+    poly_power: float = number(above=0, most=10)
+    warmup_iterations: int = number(0, 10_000_000, whole=True)
+    warmup_start_lr: float = number(0, 100)
 
     def contradiction(self) -> Optional[str]:
         if self.end_lr > self.base_lr:
@@ -152,7 +93,7 @@ class Schedule(_Part):
 
 
 @dataclasses.dataclass(frozen=True)
-class Optimizer(_Part):
+class Optimizer(Part):
     """SGD with momentum, for `stdc.training.optimizer`; its rate comes from the schedule.
 
     Attributes:
@@ -163,15 +104,15 @@ class Optimizer(_Part):
         ema_decay: decay of the moving average of the parameters, which is then what is evaluated and kept; 0 for none.
     """
 
-    momentum: float = _number(0, below=1)
-    weight_decay: float = _number(0, 1)
-    weight_decay_on_norm_and_bias: bool = _flag()
-    head_lr_factor: float = _number(above=0, most=1000)
-    ema_decay: float = _number(0, below=1, default=0)
+    momentum: float = number(0, below=1)
+    weight_decay: float = number(0, 1)
+    weight_decay_on_norm_and_bias: bool = flag()
+    head_lr_factor: float = number(above=0, most=1000)
+    ema_decay: float = number(0, below=1, default=0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Augmentation(_Part):
+class Augmentation(Part):
     """How a training crop is made, for `stdc.data.transforms`, and how images are normalized, in evaluation too.
 
     Attributes:
@@ -190,22 +131,22 @@ class Augmentation(_Part):
         mean, std: normalization of red, green and blue on the scale 0 to 1.
     """
 
-    crop_height: int = _number(1, 8192, whole=True)
-    crop_width: int = _number(1, 8192, whole=True)
-    pipeline: str = _word("paddleseg", "authors")
-    scale_min: float = _number(above=0, most=8)
-    scale_max: float = _number(above=0, most=8)
-    scale_step: float = _number(0, 8)
-    small_image: str = _word("pad", "upscale")
-    pad_value: float = _number(0, 255)
-    flip_probability: float = _number(0, 1)
-    distort: str = _word("paddleseg", "authors", "none")
-    brightness: float = _number(0, below=1)
-    contrast: float = _number(0, below=1)
-    saturation: float = _number(0, below=1)
-    hue: float = _number(0, 128)
-    mean: Triple = _channels()  # noqa: RUF009 (a field, as the others are)
-    std: Triple = _channels(above=0)  # noqa: RUF009
+    crop_height: int = number(1, 8192, whole=True)
+    crop_width: int = number(1, 8192, whole=True)
+    pipeline: str = word("paddleseg", "authors")
+    scale_min: float = number(above=0, most=8)
+    scale_max: float = number(above=0, most=8)
+    scale_step: float = number(0, 8)
+    small_image: str = word("pad", "upscale")
+    pad_value: float = number(0, 255)
+    flip_probability: float = number(0, 1)
+    distort: str = word("paddleseg", "authors", "none")
+    brightness: float = number(0, below=1)
+    contrast: float = number(0, below=1)
+    saturation: float = number(0, below=1)
+    hue: float = number(0, 128)
+    mean: Triple = channels()  # noqa: RUF009 (a field, as the others are)
+    std: Triple = channels(above=0)  # noqa: RUF009
 
     def contradiction(self) -> Optional[str]:
         if self.scale_min > self.scale_max:
@@ -219,7 +160,7 @@ class Augmentation(_Part):
 
 
 @dataclasses.dataclass(frozen=True)
-class Losses(_Part):
+class Losses(Part):
     """The losses of a training step, for `stdc.nn.losses`.
 
     Attributes:
@@ -229,10 +170,10 @@ class Losses(_Part):
         detail_weight: factor of the detail loss.
     """
 
-    ohem_rule: str = _word("paddleseg", "authors")
-    ohem_threshold: float = _number(above=0, most=1)
-    ohem_min_kept: Union[int, str] = _number(1, whole=True, word=PIXELS_16TH)
-    detail_weight: float = _number(0, 100)
+    ohem_rule: str = word("paddleseg", "authors")
+    ohem_threshold: float = number(above=0, most=1)
+    ohem_min_kept: Union[int, str] = number(1, whole=True, or_word=PIXELS_16TH)
+    detail_weight: float = number(0, 100)
 
     def min_kept(self, pixels: int) -> int:
         """Pixels that mining keeps at least, of a device's batch of `pixels`."""
@@ -240,7 +181,7 @@ class Losses(_Part):
 
 
 @dataclasses.dataclass(frozen=True)
-class Kernels(_Part):
+class Kernels(Part):
     """Which kernels a device computes with, for `stdc.machine.devices`.
 
     Attributes:
@@ -251,14 +192,14 @@ class Kernels(_Part):
             or "none"; losses and weights stay float32.
     """
 
-    cudnn_exhaustive_search: bool = _flag(default=False)
-    cudnn_batchnorm_spatial_persistent: bool = _flag(default=False)
-    deterministic: bool = _flag(default=True)
-    amp: str = _word("none", "bfloat16", "float16", default="none")
+    cudnn_exhaustive_search: bool = flag(default=False)
+    cudnn_batchnorm_spatial_persistent: bool = flag(default=False)
+    deterministic: bool = flag(default=True)
+    amp: str = word("none", "bfloat16", "float16", default="none")
 
 
 @dataclasses.dataclass(frozen=True)
-class Loop(_Part):
+class Loop(Part):
     """What the loop does beside training, for `stdc.training`; none of it changes the final weights.
 
     Attributes:
@@ -271,17 +212,17 @@ class Loop(_Part):
         prediction_images: validation images whose prediction is recorded at each evaluation.
     """
 
-    save_interval: int = _number(1, 10_000_000, whole=True, default=500)
-    keep_checkpoint_max: int = _number(1, 1000, whole=True, default=3)
-    evaluate: bool = _flag(default=True)
-    eval_interval: int = _number(1, 10_000_000, whole=True, default=500)
-    log_interval: int = _number(1, 1_000_000, whole=True, default=10)
-    visualdl: bool = _flag(default=True)
-    prediction_images: int = _number(0, 64, whole=True, default=4)
+    save_interval: int = number(1, 10_000_000, whole=True, default=500)
+    keep_checkpoint_max: int = number(1, 1000, whole=True, default=3)
+    evaluate: bool = flag(default=True)
+    eval_interval: int = number(1, 10_000_000, whole=True, default=500)
+    log_interval: int = number(1, 1_000_000, whole=True, default=10)
+    visualdl: bool = flag(default=True)
+    prediction_images: int = number(0, 64, whole=True, default=4)
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation(_Part):
+class Evaluation(Part):
     """What computes in the evaluation (section `evaluate`), for `stdc.evaluation`; its protocols are read there.
 
     Attributes:
@@ -291,12 +232,12 @@ class Evaluation(_Part):
     """
 
     section: ClassVar[str] = "evaluate"
-    backend: str = _word("paddle", "onnxruntime", default="paddle")
-    compared_images: int = _number(0, 100_000, whole=True, default=2)
+    backend: str = word("paddle", "onnxruntime", default="paddle")
+    compared_images: int = number(0, 100_000, whole=True, default=2)
 
 
 @dataclasses.dataclass(frozen=True)
-class Speed(_Part):
+class Speed(Part):
     """How inference is timed (section `speed`), for `stdc.evaluation.speed`.
 
     Attributes:
@@ -308,12 +249,12 @@ class Speed(_Part):
     """
 
     section: ClassVar[str] = "speed"
-    height: int = _number(32, 8192, whole=True)
-    width: int = _number(32, 8192, whole=True)
-    batch: int = _number(1, 1024, whole=True)
-    warmup: int = _number(0, 100_000, whole=True)
-    iterations: int = _number(2, 100_000, whole=True)
-    backend: str = _word("paddle", "onnxruntime", default="paddle")
+    height: int = number(32, 8192, whole=True)
+    width: int = number(32, 8192, whole=True)
+    batch: int = number(1, 1024, whole=True)
+    warmup: int = number(0, 100_000, whole=True)
+    iterations: int = number(2, 100_000, whole=True)
+    backend: str = word("paddle", "onnxruntime", default="paddle")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -331,7 +272,7 @@ class TrainRecipe:
     losses: Losses
     kernels: Kernels
 
-    def parts(self) -> Iterator[_Part]:
+    def parts(self) -> Iterator[Part]:
         """All parts, in the order of the fields."""
         return (getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "preset")
 
@@ -344,15 +285,13 @@ class TrainRecipe:
 
 
 #: The parts of `TrainRecipe` by the names of its fields.
-PARTS: Dict[str, Type[_Part]] = {
+PARTS: Dict[str, Type[Part]] = {
     "schedule": Schedule,
     "optimizer": Optimizer,
     "augmentation": Augmentation,
     "losses": Losses,
     "kernels": Kernels,
 }
-
-_AnyPart = TypeVar("_AnyPart", bound=_Part)
 
 
 def resolve(train: Mapping[str, Any]) -> TrainRecipe:
@@ -363,24 +302,6 @@ def resolve(train: Mapping[str, Any]) -> TrainRecipe:
     """
     values = _effective(train)
     return TrainRecipe(_preset(train), **{name: part_of(part, values) for name, part in PARTS.items()})  # type: ignore[arg-type]
-
-
-def part_of(part: Type[_AnyPart], section: Mapping[str, Any]) -> _AnyPart:
-    """One part from a section of the configuration; keys of other parts are left alone.
-
-    Raises:
-        InputError: a key is missing, or see `resolve`.
-    """
-    if not isinstance(section, Mapping):
-        raise InputError(f"{part.section}: {reprlib.repr(section)}; a section with keys is expected")
-    values = {}
-    for field in dataclasses.fields(part):
-        value = section.get(field.name)
-        if value is not None:
-            values[field.name] = value
-        elif field.default is dataclasses.MISSING:
-            raise InputError(f"{part.section}.{field.name}: missing")
-    return part(**values)
 
 
 def normalization(train: Mapping[str, Any]) -> Tuple[Triple, Triple]:
@@ -415,52 +336,3 @@ def _preset(train: Mapping[str, Any]) -> str:
     if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"train.preset: {reprlib.repr(preset)} is not one of {', '.join(sorted(PRESETS))}")
     return preset
-
-
-# ---- one value against its field
-
-
-def _unmet(value: Any, metadata: Mapping[str, Any]) -> Optional[str]:
-    """What a field expects and `value` is not; None where it is."""
-    if metadata["kind"] == "flag":
-        return None if isinstance(value, bool) else "true or false"
-    if metadata["kind"] == "word":
-        known: Sequence[str] = metadata["known"]
-        return None if isinstance(value, str) and value in known else f"one of {', '.join(known)}"
-    if metadata["kind"] == "channels":
-        good = isinstance(value, tuple) and len(value) == 3 and all(_is_within(one, metadata) for one in value)
-        return None if good else f"three numbers {_range(metadata)}, of red, green and blue,"
-    word = metadata["word"]
-    if _is_within(value, metadata) or (word and value == word):
-        return None
-    kind = "a whole number" if metadata["whole"] else "a number"
-    return f"{kind} {_range(metadata)}{f' or {word!r}' if word else ''}"
-
-
-#: Whole numbers beyond this do not fit into the 64 bits that arrays count with.
-_LARGEST = 1 << 62
-
-
-def _is_within(value: Any, metadata: Mapping[str, Any]) -> bool:
-    # A boolean is an int to Python, and would be taken for 0 or 1.
-    if type(value) is not int and (metadata["whole"] or type(value) is not float or not math.isfinite(value)):
-        return False
-    if abs(value) > _LARGEST:
-        return False
-    least, most = metadata["minimum"], metadata["maximum"]
-    above, below = metadata["exclusiveMinimum"], metadata["exclusiveMaximum"]
-    return (
-        (least is None or value >= least)
-        and (most is None or value <= most)
-        and (above is None or value > above)
-        and (below is None or value < below)
-    )
-
-
-def _range(metadata: Mapping[str, Any]) -> str:
-    least, most = metadata["minimum"], metadata["maximum"]
-    above, below = metadata["exclusiveMinimum"], metadata["exclusiveMaximum"]
-    lower = f"above {above:g}" if above is not None else f"from {least:g}"
-    if below is not None:
-        return f"{lower} to below {below:g}"
-    return lower if most is None else f"{lower} to {most:g}"

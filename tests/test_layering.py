@@ -25,7 +25,7 @@ HEAVY = {"paddle", "visualdl", "torch", "jinja2"}
 STARTS_PROCESSES = {
     "stdc/machine/commands.py",
     "stdc/machine/lifetime.py",
-    "stdc/machine/ranks.py",
+    "stdc/machine/watcher.py",
     "stdc/machine/pool.py",
     "stdc/training/loader.py",
     # Starts none: its file descriptors travel to the loader's workers.

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from stdc import files, recipe
 from stdc.doctor import checks
 from stdc.doctor.plan import Plan
-from stdc.machine import devices, ranks
+from stdc.machine import devices, ranks, watcher
 from stdc.machine.heartbeat import Limits
 from stdc.presets import PRESETS
 from stdc.units import bytes_text, size_text
@@ -232,7 +232,7 @@ def _peak_memory(device: str) -> Tuple[Optional[int], Optional[int]]:
 def _ranks(plan: Plan, answer: Path, argv: List[str]) -> None:
     if not ranks.in_rank():
         with tempfile.TemporaryDirectory() as folder:
-            ranks.run_ranks(
+            watcher.run_ranks(
                 argv,
                 device=plan.device,
                 world_size=max(plan.devices, 2),

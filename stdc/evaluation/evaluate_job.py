@@ -11,7 +11,7 @@ from stdc import files
 from stdc.data.dataset import EvalDataset
 from stdc.data.entries import read_entries, read_prepared
 from stdc.errors import InputError
-from stdc.machine import devices, ranks
+from stdc.machine import devices, ranks, watcher
 from stdc.machine.heartbeat import EVALUATING, Heartbeat, Limits
 from stdc.prediction import backends
 from stdc.progress import Progress
@@ -55,7 +55,7 @@ class EvaluateJob:
         Args:
             argv: program and arguments that start a rank with the same job.
         Raises:
-            InputError, RunError, StoppedError: see `evaluate` and `ranks.run_ranks`.
+            InputError, RunError, StoppedError: see `evaluate` and `watcher.run_ranks`.
         """
         if self.devices < 1:
             raise InputError(f"devices: {self.devices}; at least 1 is needed")
@@ -117,7 +117,7 @@ class EvaluateJob:
         from stdc.evaluation.counts import load_counts, merge
 
         devices.check_count(self.device, self.devices)
-        ranks.run_ranks(
+        watcher.run_ranks(
             argv,
             device=self.device,
             world_size=self.devices,

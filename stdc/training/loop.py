@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -28,6 +27,7 @@ from stdc.nn.state import load_segmentor, state_arrays
 from stdc.seeds import derived_seed
 from stdc.stages import TrainStage
 from stdc.training import checkpoints
+from stdc.training.agreement import agreed_checkpoint
 from stdc.training.best import BestWeights
 from stdc.training.checkpoints import Checkpoint
 from stdc.training.loader import Batch, WorkerDied, batches
@@ -297,7 +297,13 @@ class Trainer:
         """Take up the newest checkpoint that all ranks can read."""
         process = self.process
         process.heartbeat.beat(STARTING, 0)
-        found = _agreed_checkpoint(process, self.recorder, self._check_best)
+        found = agreed_checkpoint(
+            process.folder.checkpoints,
+            process.run_hash,
+            log=self.recorder.log,
+            limits=process.limits,
+            check=self._check_best,
+        )
         if found is not None:
             load_segmentor(self.model, found.model, str(process.folder.checkpoints))
             restore_optimizer(self.step.optimizer, self.model, found.optimizer)
@@ -362,33 +368,6 @@ class _Interval:
     def as_dict(self) -> Dict[str, Any]:
         """For a checkpoint."""
         return {"sums": self._sums, "summed": self._steps}
-
-
-def _agreed_checkpoint(
-    process: Process, recorder: SilentRecorder, check: Callable[[Checkpoint], None]
-) -> Optional[Checkpoint]:
-    """The newest checkpoint that every rank finds whole.
-
-    Raises:
-        RunError: some ranks find a checkpoint and others none.
-    """
-    newest: Optional[int] = None
-    for attempt in range(1_000_000):
-        found = checkpoints.load_newest(process.folder.checkpoints, process.run_hash, recorder.log, check, newest)
-        mine = -1 if found is None else found.iteration
-        told = ranks.exchange(f"checkpoint-{attempt}", json.dumps(mine), process.limits.pause_s)
-        theirs: Sequence[int] = [json.loads(text) for text in told]
-        if min(theirs) == max(theirs):
-            return found
-        if min(theirs) < 0:
-            without = [str(rank) for rank, iteration in enumerate(theirs) if iteration < 0]
-            raise RunError(
-                f"rank {', '.join(without)} finds no checkpoint in {process.folder.checkpoints}, others find iteration "
-                f"{max(theirs)}; do all ranks see the same folder? Nothing was changed"
-            )
-        newest = min(theirs)
-        recorder.log(f"the ranks find checkpoints of iterations {sorted(set(theirs))}; trying {newest}")
-    raise AssertionError("each attempt considers fewer checkpoints")
 
 
 def _is_finite(array: np.ndarray) -> bool:

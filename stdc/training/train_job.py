@@ -12,7 +12,7 @@ from stdc.data.entries import read_entries, read_prepared
 from stdc.data.entry import Entry
 from stdc.data.transforms import check_crop
 from stdc.errors import InputError, OutOfMemoryError, RunError, StdcError, StoppedError
-from stdc.machine import devices, ranks
+from stdc.machine import devices, ranks, watcher
 from stdc.machine.heartbeat import STARTING, Heartbeat, Limits, guarded
 from stdc.machine.lifetime import begin_again
 from stdc.machine.nodes import ONE_NODE, Nodes
@@ -128,7 +128,7 @@ class TrainJob:
             argv: program and arguments that start the same job; ranks are started with them.
         Raises:
             InputError: the recipe, the lists or the hardware do not fit together.
-            RunError, StoppedError, OSError: see `stdc.training.loop` and `ranks.run_ranks`.
+            RunError, StoppedError, OSError: see `stdc.training.loop` and `watcher.run_ranks`.
         """
         if ranks.in_rank():
             with ranks.reporting_rank():
@@ -214,7 +214,7 @@ class TrainJob:
     def _run_ranks(self, folder: RunFolder, argv: List[str]) -> None:
         hardware = self.hardware
         devices.check_count(hardware.device, hardware.devices)
-        ranks.run_ranks(
+        watcher.run_ranks(
             # Ranks do not all write one log.
             ranks.without_option(argv, "--log"),
             device=hardware.device,

@@ -7,7 +7,7 @@ import pytest
 
 from stdc import files
 from stdc.errors import InputError, RunError, StoppedError
-from stdc.machine import ranks
+from stdc.machine import ranks, watcher
 
 
 def report(folder, rank, code, message, time):
@@ -17,27 +17,27 @@ def report(folder, rank, code, message, time):
 def test_first_failing_rank_is_named_not_the_ones_it_took_along(tmp_path):
     report(tmp_path, 0, 1, "RuntimeError: connection reset by peer", 20.0)
     report(tmp_path, 1, 1, "ValueError: the cause", 10.0)
-    error = ranks.first_error(tmp_path, 250, tmp_path)
+    error = watcher.first_error(tmp_path, 250, tmp_path)
     assert isinstance(error, RunError) and "rank 1 failed: ValueError: the cause" in str(error)
 
 
 def test_wrong_input_found_by_a_rank_keeps_its_exit_code(tmp_path):
     report(tmp_path, 1, 2, "x.png: not readable", 1.0)
     report(tmp_path, 0, 1, "connection reset", 2.0)
-    error = ranks.first_error(tmp_path, 250, tmp_path)
+    error = watcher.first_error(tmp_path, 250, tmp_path)
     assert isinstance(error, InputError) and str(error) == "x.png: not readable"
 
 
 def test_ranks_that_all_stopped_on_request_are_no_failure(tmp_path):
     for rank in (0, 1):
         report(tmp_path, rank, 75, "stopped", float(rank))
-    assert isinstance(ranks.first_error(tmp_path, 75, tmp_path), StoppedError)
+    assert isinstance(watcher.first_error(tmp_path, 75, tmp_path), StoppedError)
     report(tmp_path, 1, 1, "boom", 9.0)
-    assert isinstance(ranks.first_error(tmp_path, 1, tmp_path), RunError)
+    assert isinstance(watcher.first_error(tmp_path, 1, tmp_path), RunError)
 
 
 def test_rank_that_died_without_a_word_is_told_with_the_place_of_its_log(tmp_path):
-    assert "died without a word (launcher's exit code 247)" in str(ranks.first_error(tmp_path, 247, tmp_path))
+    assert "died without a word (launcher's exit code 247)" in str(watcher.first_error(tmp_path, 247, tmp_path))
 
 
 def test_ranks_inherit_settings_but_no_secrets(tmp_path, monkeypatch):
@@ -45,10 +45,10 @@ def test_ranks_inherit_settings_but_no_secrets(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("SECRET_TOKEN", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-    environment = ranks._rank_environment("cpu", tmp_path, 1)
+    environment = watcher._rank_environment("cpu", tmp_path, 1)
     assert environment["OMP_NUM_THREADS"] == "3"
     assert not {"SECRET_TOKEN", "AWS_SECRET_ACCESS_KEY"} & set(environment)
-    assert ranks._rank_environment("gpu", tmp_path, 1)["CUDA_VISIBLE_DEVICES"] == ""
+    assert watcher._rank_environment("gpu", tmp_path, 1)["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_log_option_is_not_passed_to_ranks():
