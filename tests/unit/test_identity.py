@@ -144,6 +144,7 @@ _NOT_HASHED = {
     "data/labels.py": "tables of names and colors; the rasters made by them are hashed themselves",
     "data/verified.py": "compares digests",
     "errors.py": "messages",
+    "parts.py": "what a part of the recipe is; the resolved recipe is hashed itself",
     "presets.py": "the resolved recipe is hashed itself",
     "recipe.py": "the resolved recipe is hashed itself",
     "units.py": "messages",
