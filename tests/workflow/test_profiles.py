@@ -1,0 +1,63 @@
+"""How many devices the device profiles ask for, rendered as Snakemake renders them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Dict
+
+import pytest
+from snakemake_runs import REPOSITORY, Workflow
+
+_RENDER = """
+import json, sys, yte
+with open(sys.argv[1]) as handle:
+    profile = yte.process_yaml(handle, require_use_yte=True)
+print(json.dumps(profile))
+"""
+
+
+def devices(profile: str, environment: Dict[str, str]) -> int:
+    python = Workflow(REPOSITORY, REPOSITORY).command()[0]
+    names = ("STDC_DEVICES", "STDC_DEVICE", "CUDA_VISIBLE_DEVICES", "ILUVATAR_GPU_VISIBLE_DEVICES")
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    command = [python, "-c", _RENDER, str(REPOSITORY / "profiles" / profile / "config.yaml")]
+    output = subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, check=True).stdout
+    rendered = json.loads(output)
+    assert rendered["set-resources"]["train"]["devices"] == rendered["resources"]["gpu"]
+    return int(rendered["resources"]["gpu"])
+
+
+@pytest.mark.parametrize("profile", ["cuda", "corex"])
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"STDC_DEVICES": "4", "CUDA_VISIBLE_DEVICES": "0,1"}, 4),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, 2),
+        ({"CUDA_VISIBLE_DEVICES": "3"}, 1),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-8932f937,GPU-1c3d"}, 2),
+        # A process sees one MIG instance, and what stands behind an invalid entry is hidden.
+        ({"CUDA_VISIBLE_DEVICES": "MIG-GPU-8932f937/1/0,MIG-GPU-8932f937/2/0"}, 1),
+        ({"CUDA_VISIBLE_DEVICES": "0,-1,1"}, 1),
+        # None: the program says that it sees none.
+        ({"CUDA_VISIBLE_DEVICES": ""}, 1),
+        ({"STDC_DEVICES": "", "CUDA_VISIBLE_DEVICES": "0,1,2"}, 3),
+    ],
+    ids=lambda value: str(value),
+)
+def test_profile_asks_for_the_devices_that_are_visible(
+    profile: str, environment: Dict[str, str], expected: int
+) -> None:
+    assert devices(profile, environment) == expected
+
+
+def test_profile_of_a_node_without_devices_asks_for_those_of_the_published_recipe() -> None:
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        pytest.skip("this machine has the devices that the test misses")
+    assert devices("cuda", {}) == 8
+
+
+def test_corex_profile_obeys_the_variable_of_the_plug_in() -> None:
+    assert devices("corex", {"ILUVATAR_GPU_VISIBLE_DEVICES": "0,1"}) == 2
