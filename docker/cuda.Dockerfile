@@ -21,6 +21,9 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libgomp1 python3 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=python /opt/python /opt/python
+# The base has libcudnn.so.8 and its like; Paddle 2 opens libcudnn.so.
+COPY docker/link_libraries.sh /build/
+RUN bash /build/link_libraries.sh
 
 FROM base AS builder
 # hadolint ignore=DL3008
@@ -67,6 +70,10 @@ ENV PATH=/opt/workflow/bin:${PATH} \
 RUN mkdir --mode=1777 /results && mkdir /data
 VOLUME ["/results"]
 WORKDIR /opt/stdc
+# Importing Paddle does not miss a library of CUDA's; its first operation on a GPU does. No GPU is needed to look for them.
+# 0: for a trial on a base without CUDA, whose image cannot compute on a GPU.
+ARG CHECK_LIBRARIES=1
+RUN if [ "${CHECK_LIBRARIES}" = 1 ]; then /opt/train/bin/python -c "from stdc.doctor.libraries import require; require()"; fi
 USER 10001:10001
 HEALTHCHECK NONE
 ENTRYPOINT ["/opt/stdc/docker/entrypoint.sh"]

@@ -6,6 +6,7 @@ import re
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from stdc.doctor.findings import OK, PROBLEM, WARNING, Finding
+from stdc.doctor.libraries import has_code_for
 from stdc.doctor.plan import Plan
 from stdc.units import bytes_text
 
@@ -207,6 +208,40 @@ def check_iluvatar_driver(output: Optional[str], sdk: str) -> Finding:
     return Finding(OK, "driver", found)
 
 
+def check_libraries(missing: Sequence[str]) -> Finding:
+    """The libraries that Paddle opens by name at its first operation on a GPU.
+
+    Args:
+        missing: those that the dynamic loader does not find, with its reasons.
+    """
+    if missing:
+        fix = (
+            "use the image stdc:cuda, or link the versioned libraries to these names (docker/link_libraries.sh), or "
+            "name their folders by LD_LIBRARY_PATH"
+        )
+        return Finding(PROBLEM, "CUDA libraries", f"Paddle will not find {'; '.join(missing)}", fix)
+    return Finding(OK, "CUDA libraries", "all that Paddle opens by name are found")
+
+
+def check_capability(paddle_version: str, capabilities: Sequence[Sequence[int]]) -> Finding:
+    """Whether Paddle has code for the devices.
+
+    Args:
+        capabilities: (major, minor) of each visible device.
+    """
+    shown = ", ".join(sorted({f"{major}.{minor}" for major, minor in capabilities}))
+    unfit = {(major, minor) for major, minor in capabilities if not has_code_for(paddle_version, (major, minor))}
+    if not unfit:
+        return Finding(OK, "compute capability", shown)
+    named = ", ".join(f"{major}.{minor}" for major, minor in sorted(unfit))
+    fix = (
+        'H100, H200 and later need Paddle 3: docker/README.md, "Hopper and later"'
+        if max(unfit) >= (9, 0)
+        else "take a Paddle that was built for these devices"
+    )
+    return Finding(PROBLEM, "compute capability", f"{named}: paddle {paddle_version} has no code for it", fix)
+
+
 def check_no_driver(nvidia: Optional[str], iluvatar: Optional[str]) -> Finding:
     """On the CPU none is needed; a card that stays idle is worth a word."""
     idle = [name for name, output in (("nvidia-smi", nvidia), ("ixsmi", iluvatar)) if output is not None]
@@ -227,7 +262,7 @@ def check_devices(device: str, asked: int, visible: Optional[int], closed_nodes:
     if visible is None:
         return Finding(PROBLEM, "devices", f"{asked} x {device} asked for, Paddle could not be asked", "see above")
     found = f"{visible} x {device} visible, {asked} asked for"
-    if closed_nodes:
+    if closed_nodes and visible < asked:
         fix = "docker run --group-add <group of the device files>, or --user 0; on a host join that group"
         return Finding(PROBLEM, "devices", f"{found}; no permission for {', '.join(closed_nodes)}", fix)
     if visible < asked:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from stdc import files
-from stdc.doctor import checks, facts
+from stdc.doctor import checks, facts, libraries
 from stdc.doctor.findings import Finding
 from stdc.doctor.plan import Plan, as_dict
 from stdc.errors import InputError
@@ -53,6 +53,10 @@ def examine(plan: Plan, settings: Settings) -> List[Finding]:
     found.append(usable)
     found.append(_driver(plan, paddle))
     found.append(checks.check_devices(plan.device, plan.devices, visible, facts.closed_device_nodes(plan.device)))
+    if plan.device == "gpu" and paddle.get("cuda") and "corex" not in paddle["version"]:
+        found.append(checks.check_libraries(libraries.missing(libraries.opened_by(paddle["version"]))))
+        if imports.get("capabilities"):
+            found.append(checks.check_capability(paddle["version"], imports["capabilities"]))
     folder = Path(plan.folder)
     found += [
         checks.check_shared_memory(facts.shared_memory_free(), plan),

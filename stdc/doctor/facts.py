@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from stdc.machine import commands
+from stdc.machine import commands, environment
 
 _ROOT = Path(__file__).resolve().parents[2]
 #: A driver that hangs must not hang the doctor.
@@ -86,9 +86,24 @@ def device_nodes(device: str) -> List[Path]:
     return [node for pattern in _NODES.get(device, ()) for node in sorted(Path("/dev").glob(pattern))]
 
 
+def present_devices(device: str) -> int:
+    """How many devices of a kind the profiles would ask for on this machine; 0: none."""
+    named = environment.cuda_devices(os.environ.get("CUDA_VISIBLE_DEVICES")) if device in _NODES else None
+    return len(device_nodes(device)) - len(closed_device_nodes(device)) if named is None else named
+
+
 def closed_device_nodes(device: str) -> List[str]:
     """Device files that are there and that this user may not open."""
-    return [str(node) for node in device_nodes(device) if not os.access(str(node), os.R_OK | os.W_OK)]
+    return [str(node) for node in device_nodes(device) if not _opens(node)]
+
+
+def _opens(node: Path) -> bool:
+    """Tried, not asked: a container's or a scheduler's cgroup forbids what the file's permissions allow."""
+    try:
+        os.close(os.open(str(node), os.O_RDWR))
+    except OSError:
+        return False
+    return True
 
 
 def shared_memory_free(folder: str = "/dev/shm") -> Optional[int]:

@@ -118,7 +118,7 @@ def make_plan(
     hardware = config.get("hardware") or {}
     device = device or os.environ.get("STDC_DEVICE") or str(hardware.get("device") or "cpu")
     if not devices:
-        devices = int(os.environ.get("STDC_DEVICES") or 0) or len(facts.device_nodes(device))
+        devices = int(os.environ.get("STDC_DEVICES") or 0) or facts.present_devices(device)
         devices = devices or int(hardware.get("devices") or 1)
     backbone = config["model"].get("backbone")
     known = load_reference().backbones

@@ -68,6 +68,7 @@ def _imports(plan: Plan) -> Dict[str, Any]:
         custom = ask_types() or []
         found["paddle"] = {"version": paddle.__version__, "cuda": cuda, "custom": sorted(custom)}
         found["visible"] = devices.count(plan.device)
+        found["capabilities"] = devices.capabilities(plan.device)
     except Exception as error:
         if "version" not in found["paddle"]:
             found["paddle"] = {"error": _one_line(error)}

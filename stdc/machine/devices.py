@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from stdc.errors import InputError
 from stdc.machine import environment
@@ -137,6 +137,15 @@ def check_amp(device: str, amp: str) -> None:
     """
     if device == "cpu" and amp != "none":
         raise InputError(f"train.amp: {amp}, but on a CPU Paddle computes in float32 all the same; set it to none")
+
+
+def capabilities(device: str) -> List[Tuple[int, int]]:
+    """Compute capability (major, minor) of each visible device; [] for kinds that have none."""
+    import paddle
+
+    if device != "gpu":
+        return []
+    return [tuple(paddle.device.cuda.get_device_capability(index)) for index in range(count(device))]
 
 
 def has_sync_batch_norm(device: str) -> bool:

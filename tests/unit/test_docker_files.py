@@ -340,3 +340,55 @@ def test_locks_pin_what_their_paddle_works_with(name: str, pins: List[str]) -> N
     found = re.findall(r"^(\S+==\S+)", (REPOSITORY / "requirements" / name).read_text(encoding="utf-8"), re.MULTILINE)
     for pin in pins:
         assert fnmatch.filter(found, pin), pin
+
+
+def test_versioned_libraries_get_the_names_that_paddle_opens(tmp_path: Path) -> None:
+    """As in the cuda image: libraries with a version alone, found by the loader's cache, and links beside them."""
+    ldconfig = shutil.which("ldconfig") or "/sbin/ldconfig"
+    if shutil.which("gcc") is None or not Path(ldconfig).exists():
+        pytest.skip("no gcc or no ldconfig on this machine to make libraries with")
+    vendor, links, cache = tmp_path / "vendor", tmp_path / "links", tmp_path / "ld.so.cache"
+    vendor.mkdir()
+    links.mkdir()
+    configuration = tmp_path / "ld.so.conf"
+    configuration.write_text(f"{vendor}\n{links}\n")
+    source = tmp_path / "empty.c"
+    source.write_text("int nothing;\n")
+    for name in ("libcudnn.so.8", "libcublas.so.11"):
+        subprocess.run(
+            ["gcc", "-shared", "-fPIC", f"-Wl,-soname,{name}", str(source), "-o", str(vendor / name)], check=True
+        )
+    # This one has its development link, as in an image for development.
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-Wl,-soname,libnccl.so.2", str(source), "-o", str(vendor / "libnccl.so.2")],
+        check=True,
+    )
+    (vendor / "libnccl.so").symlink_to("libnccl.so.2")
+    script = REPOSITORY / "docker" / "link_libraries.sh"
+    environment = {**os.environ, "LDCONFIG_OPTIONS": f"-C {cache} -f {configuration}"}
+    subprocess.run(["bash", str(script), str(links)], env=environment, check=True, capture_output=True, text=True)
+    assert {path.name: os.readlink(path) for path in links.iterdir()} == {
+        "libcudnn.so": str(vendor / "libcudnn.so.8"),
+        "libcublas.so": str(vendor / "libcublas.so.11"),
+    }
+    known = subprocess.run([ldconfig, "-C", str(cache), "-p"], check=True, capture_output=True, text=True).stdout
+    for name in ("libcudnn.so", "libcublas.so", "libnccl.so"):
+        assert f"\t{name} (" in known, "the loader finds the name that Paddle opens"
+
+
+def test_the_cuda_image_is_refused_where_a_library_is_not_found() -> None:
+    text = (REPOSITORY / "docker" / "cuda.Dockerfile").read_text(encoding="utf-8")
+    assert text.index("link_libraries.sh") < text.index("from stdc.doctor.libraries import require; require()")
+    assert "ARG CHECK_LIBRARIES=1\n" in text
+    from stdc.doctor import libraries
+
+    linked = re.search(r"for name in ([\w ]+); do", (REPOSITORY / "docker" / "link_libraries.sh").read_text())
+    assert linked and {f"lib{name}.so" for name in linked[1].split()} == set(libraries.OPENED_BY_PADDLE_2)
+
+
+def test_lock_of_paddle_3_for_cuda_asks_for_the_index_it_needs() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PADDLE_INDEX"}
+    script = REPOSITORY / "requirements" / "lock_cuda3.sh"
+    result = subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "PADDLE_INDEX=<address of Paddle's package index for your CUDA>" in result.stderr

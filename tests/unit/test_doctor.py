@@ -8,12 +8,12 @@ import struct
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import pytest
 from programs import assert_refused, run_program
 
-from stdc.doctor import checks, facts
+from stdc.doctor import checks, facts, libraries
 from stdc.doctor.examination import Settings, examine
 from stdc.doctor.findings import OK, PROBLEM, WARNING, Finding, table
 from stdc.doctor.plan import Plan, make_plan
@@ -407,3 +407,57 @@ def test_workflow_interpreter_without_snakemake_is_a_problem() -> None:
     assert answer is not None
     assert "No module named 'snakemake'" in answer["error"]
     assert checks.check_workflow_python(answer).level == PROBLEM
+
+
+# ---- what a build of Paddle needs of a GPU and of its libraries
+
+
+@pytest.mark.parametrize(
+    ("version", "capability", "runs"),
+    [
+        ("2.6.2", (6, 0), False),
+        ("2.6.2", (6, 1), True),
+        ("2.6.2", (7, 2), True),
+        ("2.6.2", (8, 0), True),
+        # Ada runs what was compiled for Ampere's 8.6, Hopper and Blackwell do not.
+        ("2.6.2", (8, 9), True),
+        ("2.6.2", (9, 0), False),
+        ("2.6.2", (12, 0), False),
+        ("2.4.2", (3, 7), True),
+        ("2.4.2", (8, 0), False),
+        # Nobody has counted these.
+        ("3.3.1", (9, 0), True),
+    ],
+)
+def test_capability_is_held_against_the_code_in_the_wheel(
+    version: str, capability: Tuple[int, int], runs: bool
+) -> None:
+    finding = checks.check_capability(version, [capability])
+    assert finding.level == (OK if runs else PROBLEM)
+    assert ("Paddle 3" in finding.fix) == (not runs and capability >= (9, 0))
+
+
+def test_one_unfit_device_of_several_is_named() -> None:
+    finding = checks.check_capability("2.6.2", [(8, 0), (9, 0)])
+    assert finding.level == PROBLEM and finding.found == "9.0: paddle 2.6.2 has no code for it"
+
+
+def test_libraries_that_the_loader_does_not_find_are_named() -> None:
+    assert libraries.missing(["libc.so.6"]) == []
+    (problem,) = libraries.missing(["libno-such-library.so"])
+    assert problem.startswith("libno-such-library.so (")
+    finding = checks.check_libraries([problem])
+    assert finding.level == PROBLEM and "link_libraries.sh" in finding.fix
+    assert checks.check_libraries([]).level == OK
+
+
+def test_paddle_3_is_asked_for_no_libraries_since_it_brings_its_own() -> None:
+    assert "libcudnn.so" in libraries.opened_by("2.6.2")
+    assert libraries.opened_by("3.3.1") == ()
+
+
+def test_devices_named_by_the_environment_are_those_the_plan_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STDC_DEVICES", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert plan_of(devices=None).devices == 2
+    assert facts.present_devices("cpu") == 0
