@@ -42,7 +42,8 @@ def main(options: argparse.Namespace) -> None:
     from stdc.weights.torch_files import read_torch
     from stdc.weights.torch_names import backbone_name, convert
 
-    arrays = convert(read_torch(options.input), inplace_abn=not options.plain_batch_norm)
+    stored = array_files.check_numbers(read_torch(options.input), str(options.input))
+    arrays = convert(stored, inplace_abn=False if options.plain_batch_norm else None)
     name = backbone_name(arrays)
     if name is None:
         first = next(iter(sorted(arrays)))

@@ -205,6 +205,9 @@ class _TensorUnpickler(DataUnpickler):
                 ("numpy", "dtype"),
                 ("_codecs", "encode"),
                 ("argparse", "Namespace"),
+                ("datetime", "datetime"),
+                ("pathlib", "PosixPath"),
+                ("pathlib", "WindowsPath"),
                 ("torch", "Size"),
                 ("torch", "device"),
             )

@@ -147,6 +147,25 @@ def test_list_edited_into_nonsense_is_refused(stage, tmp_path, text, named):
     assert nothing_written(tmp_path)
 
 
+def test_training_goes_on_from_a_whole_network_of_other_classes(stage, tmp_path):
+    from stdc.nn.segmentor import build_segmentor
+    from stdc.nn.state import state_arrays
+    from stdc.weights.array_files import read_pdparams, write_safetensors
+
+    given = {name: np.full_like(array, 0.125) for name, array in state_arrays(build_segmentor("stdc1")).items()}
+    # As fetch_weights leaves it: the layers of other classes are not there.
+    start = {name: array for name, array in given.items() if ".conv_out." not in name or "sp8" in name}
+    assert len(given) - len(start) == 6
+    write_safetensors(tmp_path / "start.safetensors", start)
+    # So small a rate that float32 does not feel it.
+    result = stage.train(tmp_path, "--backbone", tmp_path / "start.safetensors", base_lr=1e-30)
+    assert result.returncode == 0, result.stderr
+    trained = read_pdparams(tmp_path / "model.pdparams")
+    for name in ("ffm.conv1.weight", "cp.backbone.features.0.conv.weight", "conv_out.conv._conv.weight"):
+        np.testing.assert_array_equal(trained[name], given[name])
+    assert np.unique(trained["conv_out.conv_out.weight"]).size > 100
+
+
 def test_backbone_of_another_network_is_refused(stage, tmp_path):
     from stdc.weights.array_files import write_safetensors
 
