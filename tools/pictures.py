@@ -51,9 +51,9 @@ def main(options: argparse.Namespace) -> None:
         raise InputError(
             f"{options.results}: not of the generated dataset; pictures of another one may not be passed on"
         )
-    tools = {name: _tool(name) for name in ("chromium", "dot")}
+    tools = {name: _tool(name) for name in ("chromium", "dot", "tred")}
     options.output.mkdir(parents=True, exist_ok=True)
-    _draw_dag(tools["dot"], options.output / "dag.svg")
+    _draw_dag(tools["dot"], tools["tred"], options.output / "dag.svg")
     _photograph(tools["chromium"], options.results / "report.html", options.output / "report.png", *REPORT_SIZE)
     if options.terminal is not None:
         _draw_terminal(tools["chromium"], options.terminal, options.output / "terminal.png")
@@ -63,19 +63,22 @@ def main(options: argparse.Namespace) -> None:
 def _tool(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        package = {"dot": "graphviz"}.get(name, name)
+        package = {"dot": "graphviz", "tred": "graphviz"}.get(name, name)
         raise InputError(f"{name}: not found; install it, on Debian by `apt install {package}`")
     return found
 
 
-def _draw_dag(dot: str, output: Path) -> None:
+def _draw_dag(dot: str, tred: str, output: Path) -> None:
     snakemake = os.environ.get("STDC_SNAKEMAKE_PYTHON") or str(_ROOT / ".venv" / "workflow" / "bin" / "python")
     command = [snakemake, "-m", "snakemake", "--snakefile", str(_ROOT / "Snakefile"), "--rulegraph"]
     graph = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     # The configuration files of the stages would be half of the boxes.
     hidden = set(re.findall(r'^\s*(\d+)\[label = "(?:write_\w+|all)"', graph, re.MULTILINE))
     lines = [line for line in graph[graph.index("digraph") :].splitlines() if not _mentions(line, hidden)]
-    subprocess.run([dot, "-Tsvg", "-o", str(output)], input="\n".join(lines), text=True, check=True, timeout=60)
+    # Without the arrows that a longer way makes superfluous.
+    pipe = {"capture_output": True, "text": True, "check": True, "timeout": 60}
+    reduced = subprocess.run([tred], input="\n".join(lines), **pipe).stdout
+    subprocess.run([dot, "-Tsvg", "-Grankdir=LR", "-o", str(output)], input=reduced, **pipe)
 
 
 def _mentions(line: str, nodes: set[str]) -> bool:
@@ -84,9 +87,8 @@ def _mentions(line: str, nodes: set[str]) -> bool:
 
 
 def _draw_terminal(chromium: str, text: Path, output: Path) -> None:
-    lines: List[str] = (
-        re.sub(r"\033\[[\d;]*[A-Za-z]", "", text.read_text(encoding="utf-8")).rstrip().splitlines()[-_MOST_LINES:]
-    )
+    plain = re.sub(r"\033\[[\d;]*[A-Za-z]", "", text.read_text(encoding="utf-8"))
+    lines: List[str] = plain.rstrip().splitlines()[-_MOST_LINES:]
     height = sum(max(1, -(-len(line) // _COLUMNS)) for line in lines) * _LINE_HEIGHT + _PADDING
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "terminal.html"
