@@ -17,8 +17,10 @@ SNAKEFILES := Snakefile workflow/rules
 
 # Options for snakemake and pytest: make run ARGS="--config seeds=[0,1]", make test ARGS="-k lists".
 ARGS :=
+# Results folder of make crate: make crate RESULTS=results/mini ARGS="--license <address of a license>"
+RESULTS := results/mini
 
-.PHONY: help setup run status test lint format types parity torture chaos bench floor images image-test lock lock-cuda3 docs pictures clean
+.PHONY: help setup run status test lint format types parity torture chaos bench floor images image-test lock lock-cuda3 docs crate pictures clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +83,11 @@ image-test: setup ## build the cpu image and run the mini recipe inside: same by
 
 docs: setup ## write the table of keys in config/README.md anew from the schema
 	@$(WORKFLOW) tools/key_table.py
+
+crate: ## describe RESULTS=results/mini as an RO-Crate and validate it (installs rocrate and its validator beside)
+	@requirements/install.sh crate crate.lock
+	@.venv/crate/bin/python tools/crate.py $(RESULTS) $(ARGS)
+	@.venv/crate/bin/python tests/crate/validate.py $(RESULTS)
 
 pictures: setup ## draw the README's pictures anew from a finished `make run` (needs graphviz and chromium)
 	@$(TRAIN) tools/pictures.py $(ARGS)

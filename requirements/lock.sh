@@ -13,6 +13,7 @@ compile --universal --python-version 3.11 "$@" --constraint workflow.lock build.
 compile --universal --python-version 3.11 "$@" --override overrides.txt paddle-cpu.in --output-file paddle-cpu.lock
 # Into the same environment, hence in agreement with it.
 compile --universal --python-version 3.11 "$@" --constraint paddle-cpu.lock dev.in --output-file dev.lock
+compile --universal --python-version 3.11 "$@" crate.in --output-file crate.lock
 # The images: the Python of the CoreX SDK, and the Ubuntu 22.04 of NVIDIA's.
 compile --universal --python-version 3.8 "$@" --override overrides.txt paddle-corex.in --output-file paddle-corex.lock
 compile --python-platform x86_64-manylinux_2_28 --python-version 3.10 "$@" --override overrides.txt paddle-cuda.in \
