@@ -38,7 +38,7 @@ def main(options: argparse.Namespace) -> None:
     if not isinstance(config.get("train"), dict):
         raise InputError(f"{options.config}: a section train is expected")
     hardware = config.get("hardware") or {}
-    devices = options.devices or hardware.get("devices") or 1
+    devices = options.devices if options.devices is not None else hardware.get("devices") or 1
     rows = recipe_diff.compare(config["train"], devices)
     print(recipe_diff.as_markdown(rows) if options.markdown else recipe_diff.as_text(rows, sys.stdout.isatty()))
 

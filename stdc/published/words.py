@@ -55,11 +55,16 @@ def why_these_weights(evidence: Evidence) -> str:
     return why
 
 
+def given_name(source: Optional[str]) -> Optional[str]:
+    """Weights that were given, by the name of their file: the page may be shared, and folders are nobody's business."""
+    return None if source is None else source.rstrip("/").rsplit("/", 1)[-1]
+
+
 def initialization(evidence: Evidence, reference: Reference) -> Dict[str, Any]:
     """What the training started from."""
     start = evidence.start
     if evidence.given_weights is not None:
-        text = f"The weights were given ({evidence.given_weights}), not trained here."
+        text = f"The weights were given ({given_name(evidence.given_weights)}), not trained here."
         return {"kind": "judged", "text": text}
     if start.source is None:
         return {"kind": "random", "text": "The backbone started from random weights."}

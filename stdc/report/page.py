@@ -8,7 +8,7 @@ import stdc
 from stdc import recipe
 from stdc.data.labels import CATEGORY_NAMES
 from stdc.evaluation.metrics import mean_score
-from stdc.published import recipe_diff
+from stdc.published import recipe_diff, words
 from stdc.published.forecast import Dataset, forecast, planned_evidence
 from stdc.published.reference import Reference
 from stdc.report import tables
@@ -85,6 +85,7 @@ def render(
             version=stdc.__version__,
             date=results_date(results),
             verdict=verdict,
+            given=words.given_name(results.config.get("weights")),
             decisive=next(row for row in verdict["comparisons"] if row["id"] == verdict["decisive"]),
             verdict_style=_VERDICT_STYLES.get(verdict["verdict"], "neutral"),
             forecast=_forecast_text(results, reference),

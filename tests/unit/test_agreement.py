@@ -189,11 +189,14 @@ def test_each_contradiction_names_both_sides(
 
 def test_given_weights_have_no_training_to_contradict(tmp_path: Path) -> None:
     job = write_run(tmp_path)
-    edited(lambda config: config.update(weights="theirs.pdparams"))(tmp_path / "report.json")
+    edited(lambda config: config.update(weights="/secret/folder/theirs.pdparams"))(tmp_path / "report.json")
     for seed in (0, 1):
         for name in ("provenance.json", "history.jsonl"):
             (tmp_path / f"seed{seed}" / name).unlink()
     assert job.run()["initialization"]["kind"] == "judged"
+    page = job.shared.read_text(encoding="utf-8")
+    assert "weights that were given (theirs.pdparams), evaluated on" in page and "trained and evaluated on" not in page
+    assert "/secret/folder" not in page
     (tmp_path / "seed0" / "model.pdparams").write_bytes(b"others")
     with pytest.raises(InputError, match="weights_sha256"):
         job.run()

@@ -57,6 +57,8 @@ def test_program_reads_a_recipe_of_ours_and_refuses_nonsense(tmp_path):
         "recipe_diff", "--config", ROOT / "config" / "stdc1_cityscapes_1024x512_80k.yaml", "--devices", "8"
     )
     assert done.returncode == 0 and "samples seen" in done.stdout
+    refused = run_program("recipe_diff", "--config", ROOT / "config" / "config.yaml", "--devices", "0")
+    assert_refused(refused, "devices: 0; at least 1 is needed")
     nonsense = tmp_path / "x.yaml"
     nonsense.write_text("a: [")
     assert_refused(run_program("recipe_diff", "--config", nonsense), "x.yaml")
