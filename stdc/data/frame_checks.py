@@ -174,11 +174,15 @@ def check_instance_ids(data: bytes) -> _Finding:
     if finding.problems:
         return finding
     values = _decode(data, header)
+    first, last = INSTANCE_LABEL_IDS[0], INSTANCE_LABEL_IDS[-1]
+    # Both kinds of ids are rows without a gap, so that comparing stands for a count four times as slow.
+    of_object = (values >= first * INSTANCE_FACTOR) & (values < (last + 1) * INSTANCE_FACTOR)
+    if (of_object | (values <= LABEL_IDS[-1])).all():
+        return finding
     allowed = np.zeros(1 << 16, bool)
     allowed[list(LABEL_IDS)] = True
     for label_id in INSTANCE_LABEL_IDS:
         allowed[label_id * INSTANCE_FACTOR : (label_id + 1) * INSTANCE_FACTOR] = True
-    first, last = INSTANCE_LABEL_IDS[0], INSTANCE_LABEL_IDS[-1]
     objects = f"{first * INSTANCE_FACTOR} to {(last + 1) * INSTANCE_FACTOR - 1}"
     expected = f"label ids {LABEL_IDS[0]} to {LABEL_IDS[-1]} or {objects}"
     return finding._replace(problems=_check_domain(values, _count(values, 1 << 16), allowed, expected))

@@ -16,6 +16,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from stdc.data import codecs
 from stdc.data.labels import LABEL_BY_NAME, find_label
 
 #: The largest official file has less than a megabyte.
@@ -132,11 +133,28 @@ def parse_document(data: bytes) -> Dict[str, Any]:
 
 def draw_train_ids(annotation: Annotation) -> np.ndarray:
     """The train id of every pixel, (H, W) uint8; 255 where nothing is drawn."""
-    picture = Image.new("L", (annotation.width, annotation.height), LABEL_BY_NAME["unlabeled"].trainId)
+    size = (annotation.width, annotation.height)
+    train_ids = np.full(size[::-1], LABEL_BY_NAME["unlabeled"].trainId, np.uint8)
+    # Pillow draws into the array itself: a copy of the picture takes half as long as drawing it.
+    picture = Image.frombuffer("L", size, train_ids, "raw", "L", 0, 1)
+    picture.readonly = 0
     drawer = ImageDraw.Draw(picture)
     for polygon in annotation.polygons:
         drawer.polygon(polygon.points, fill=polygon.train_id)
-    return np.asarray(picture)
+    if picture.readonly or not _shares_memory(picture, drawer, train_ids):
+        # A Pillow that made a copy of its own after all.
+        return np.asarray(picture)
+    return train_ids
+
+
+def _shares_memory(picture: Image.Image, drawer: ImageDraw.ImageDraw, pixels: np.ndarray) -> bool:
+    """Whether a pixel drawn in the picture is one of the array; leaves both as they were."""
+    value = int(pixels[0, 0])
+    before = picture.getpixel((0, 0))
+    drawer.point((0, 0), fill=value ^ 1)
+    shared = int(pixels[0, 0]) == value ^ 1
+    drawer.point((0, 0), fill=before)
+    return shared
 
 
 def _parse_json(data: bytes) -> Any:
@@ -144,6 +162,9 @@ def _parse_json(data: bytes) -> Any:
         raise AnnotationError(["the file is empty"])
     if len(data) > MAX_BYTES:
         raise AnnotationError([f"{len(data)} bytes; more than {MAX_BYTES} are not supported"])
+    document = codecs.parse_json(data)
+    if document is not None:
+        return document
     try:
         # Editors of some systems put a byte order mark in front, which is no part of JSON.
         return json.loads(data.decode("utf-8-sig"), parse_int=_integer)

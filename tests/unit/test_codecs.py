@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zlib
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from stdc.data import codecs, png
+from stdc.data.polygons import AnnotationError, parse_annotation
 
 
 @pytest.fixture(params=["fast", "plain"])
@@ -20,9 +22,10 @@ def libraries(request, monkeypatch):
     if request.param == "plain":
         monkeypatch.setattr(codecs, "_isal", None)
         monkeypatch.setattr(codecs, "_kornia", None)
+        monkeypatch.setattr(codecs, "_orjson", None)
         monkeypatch.setattr(codecs, "_inflating", zlib)
-    elif codecs._isal is None or codecs._kornia is None:
-        pytest.skip("FAST LIBRARIES NOT INSTALLED: isal or kornia-rs is missing")
+    elif None in (codecs._isal, codecs._kornia, codecs._orjson):
+        pytest.skip("FAST LIBRARIES NOT INSTALLED: isal, kornia-rs, or orjson is missing")
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -89,3 +92,24 @@ def test_panic_of_a_library_leaves_the_file_to_opencv(monkeypatch):
     monkeypatch.setattr(codecs, "_kornia", Library)
     ids = np.arange(12, dtype=np.uint8).reshape(3, 4)
     assert np.array_equal(codecs.decode_gray_png(png.encode_gray(ids), 3, 4, 8), ids)
+
+
+ANNOTATION = b'{"imgHeight": 4, "imgWidth": 5, "objects": [{"label": "car", "polygon": [%s, [1.5, 2], [3, 4]]}]}'
+
+
+@pytest.mark.parametrize("point", [b"[0, 0]", b"[0.25, -1]", b"[1e2, 3]"])
+def test_annotation_is_the_same_with_every_reader(libraries, point):
+    (polygon,) = parse_annotation(ANNOTATION % point).polygons
+    assert polygon.points == [*json.loads(point), 1.5, 2, 3, 4]
+
+
+@pytest.mark.parametrize("point", [b"[NaN, 1]", b"[Infinity, 1]", b"[1e999, 1]", b"[true, 1]", b'["1", 1]', b"[1, 1"])
+def test_bad_annotation_is_refused_by_every_reader(libraries, point):
+    with pytest.raises(AnnotationError, match=r"expected two finite numbers|no whole JSON document"):
+        parse_annotation(ANNOTATION % point)
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, b'{"imgHeight": ' + b"9" * 5000 + b"}", b"null", b"\xff"])
+def test_document_that_is_no_annotation_is_refused_by_every_reader(libraries, data):
+    with pytest.raises(AnnotationError):
+        parse_annotation(data)

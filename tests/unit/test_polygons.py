@@ -7,6 +7,7 @@ import pytest
 from cityscapesscripts.helpers.annotation import Annotation
 from cityscapesscripts.helpers.labels import labels
 from cityscapesscripts.preparation.json2labelImg import createLabelImage
+from PIL import Image
 from tiny import tiny_annotation
 
 from stdc.data.polygons import MAX_BYTES, AnnotationError, draw_train_ids, parse_annotation
@@ -163,3 +164,11 @@ def test_object_of_two_points_is_the_line_that_the_official_script_draws():
     line = document(polygon("road", *SQUARE), polygon("car", (2, 30), (50, 38)))
     assert (official(line) == 13).any()
     assert np.array_equal(ours(line), official(line))
+
+
+def test_raster_is_right_with_a_pillow_that_does_not_draw_into_our_array(monkeypatch):
+    made = Image.frombuffer
+    monkeypatch.setattr(Image, "frombuffer", lambda *arguments: made(*arguments).copy())
+    scene = document(polygon("road", *SQUARE), polygon("car", (0, 0), (9, 0), (9, 9)))
+    assert np.array_equal(ours(scene), official(scene))
+    assert (ours(scene) == 13).any()
