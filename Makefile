@@ -20,7 +20,7 @@ ARGS :=
 # Results folder of make crate: make crate RESULTS=results/mini ARGS="--license <address of a license>"
 RESULTS := results/mini
 
-.PHONY: help setup run status test lint format types parity torture chaos bench floor images image-test lock lock-cuda3 docs crate pictures clean
+.PHONY: help setup run status test lint format types parity torture chaos chaos-workers bench floor images image-test lock lock-cuda3 docs crate pictures clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ floor: ## run the unit tests on Python 3.8 with Paddle 2.6.2 and 2.4.2 (download
 
 torture: setup ## hundreds of damaged and hostile inputs against every program (ARGS="--help" for its options)
 	@$(TRAIN) tests/reliability/torture.py $(ARGS)
+
+chaos-workers: setup ## kill data workers alone, in one and two ranks: never a hang, always words (ARGS="--help" for its options)
+	@$(TRAIN) tests/reliability/worker_kills.py $(ARGS)
 
 chaos: setup ## kill the workflow at random instants; the results stay the same (ARGS="--help" for its options)
 	@$(TRAIN) tests/reliability/chaos.py $(ARGS)

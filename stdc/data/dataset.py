@@ -5,6 +5,7 @@ A sample is a function of its key: neither the process that reads it nor what wa
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, Callable, Optional, Sequence, Tuple
 
@@ -13,6 +14,7 @@ import numpy as np
 from stdc.data import transforms
 from stdc.data.decode import decode_color, decode_ids
 from stdc.data.entry import Entry
+from stdc.data.frame_cache import DamagedFrameError, FrameCache
 from stdc.data.labels import IGNORE, NUM_CLASSES
 from stdc.data.verified import read_verified
 from stdc.errors import InputError, shown
@@ -28,12 +30,20 @@ class TrainDataset:
         entries: frames, in the order of the list file.
         augmentation: how crops are made.
         seed: of the run.
+        cache: decoded frames; None: every sample decodes its files.
     """
 
-    def __init__(self, entries: Sequence[Entry], augmentation: Augmentation, seed: int) -> None:
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        augmentation: Augmentation,
+        seed: int,
+        cache: Optional[FrameCache] = None,
+    ) -> None:
         self.entries = list(entries)
         self.augmentation = augmentation
         self.seed = seed
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -56,13 +66,24 @@ class TrainDataset:
         """
         epoch, index = divmod(key, len(self.entries))
         entry = self.entries[index]
+        if self.cache is not None:
+            # A cached frame that cannot be read is made anew, whatever its reason.
+            with contextlib.suppress(DamagedFrameError, OSError):
+                planes = self.cache.read(index, entry)
+                if planes is not None:
+                    return self._crop(*planes, epoch, index)
         assert entry.label is not None
         image = read_image(entry.image, entry.image_sha256)
         label = read_label(entry.label, image.shape[:2], entry.label_sha256)
+        if self.cache is not None:
+            self.cache.write(index, entry, image, label)
+        return self._crop(image, label, epoch, index)
+
+    def _crop(self, image: Any, label: Any, epoch: int, index: int) -> Tuple[np.ndarray, np.ndarray]:
         height, width = label.shape
         draws = transforms.draw(self.augmentation, height, width, sample_generator(self.seed, epoch, index))
         crop, truth = transforms.apply(image, label, draws, self.augmentation)
-        check_train_ids(truth, entry.label)
+        check_train_ids(truth, self.entries[index].label)
         if crop.dtype == np.uint8:
             return transforms.planes(crop), truth
         return transforms.normalize(crop, self.augmentation.mean, self.augmentation.std), truth
@@ -142,7 +163,7 @@ def read_instances(path: Path, size: Optional[Sequence[int]] = None, sha256: Opt
     return _decode_ids(path, np.uint16, size, sha256)
 
 
-def check_train_ids(label: np.ndarray, path: Path) -> None:
+def check_train_ids(label: np.ndarray, path: Optional[Path]) -> None:
     """Refuse values that are neither a class nor void: the loss would index classes that do not exist.
 
     Raises:

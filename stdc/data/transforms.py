@@ -119,13 +119,16 @@ def apply(
     """Make the training crop that `draws` describes.
 
     Args:
-        image: (H, W, 3), uint8, red-green-blue.
-        label: (H, W), uint8.
+        image: (H, W, 3), uint8, red-green-blue; PaddleSeg's pipeline only cuts a window out of it, so a
+            `stdc.data.frame_cache.Plane` does.
+        label: (H, W), uint8; the same.
     Returns:
         The crop (crop_height, crop_width, 3), on the scale 0 to 255, still to be normalized, and its label
         (crop_height, crop_width), uint8. The crop is uint8, except for PaddleSeg's pipeline without change of color,
         which leaves the interpolated values as they are: float32.
     """
+    if augmentation.pipeline != "paddleseg" or augmentation.small_image == "upscale":
+        image, label = np.asarray(image), np.asarray(label)
     if augmentation.pipeline == "paddleseg":
         image, label = _scaled_crop(image, label, draws, augmentation, _linear_opencv, _nearest_opencv)
         image, label = _flip(image, label, draws)
@@ -201,9 +204,12 @@ def _scaled_crop(
         image, label = linear(image, scaled), nearest(label, scaled)
         scaled = canvas
     image = _resized_window(image, scaled, corner, crop, linear)
-    for axis in (0, 1):
-        nearest_pixels = _nearest_pixels(nearest, label.shape[axis], scaled[axis])
-        label = label.take(nearest_pixels[corner[axis] : corner[axis] + crop[axis]], axis)
+    rows, columns = (
+        _nearest_pixels(nearest, source, target)[first : first + count]
+        for source, target, first, count in zip(label.shape, scaled, corner, crop)
+    )
+    label = label[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    label = label.take(rows - rows[0], 0).take(columns - columns[0], 1)
     below, right = crop[0] - image.shape[0], crop[1] - image.shape[1]
     if below or right:
         gray = (augmentation.pad_value,) * 3

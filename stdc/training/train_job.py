@@ -10,6 +10,7 @@ from stdc import files, provenance
 from stdc.data.dataset import EvalDataset, TrainDataset
 from stdc.data.entries import read_entries, read_prepared
 from stdc.data.entry import Entry
+from stdc.data.frame_cache import FrameCache, open_frame_cache
 from stdc.data.transforms import check_crop
 from stdc.errors import InputError, OutOfMemoryError, RunError, StdcError, StoppedError
 from stdc.machine import devices, ranks, watcher
@@ -72,6 +73,8 @@ class Hardware:
         workers: data worker processes per device.
         micro_batch: images per forward pass; None: all images that a device has per step.
         nodes: the machines, each with so many devices.
+        frame_cache: folder for decoded frames; None: every sample decodes its files.
+        frame_cache_gb: most that they may take, in 10^9 bytes.
     """
 
     device: str
@@ -80,6 +83,8 @@ class Hardware:
     workers: int
     micro_batch: Optional[int] = None
     nodes: Nodes = ONE_NODE
+    frame_cache: Optional[Path] = None
+    frame_cache_gb: float = 0.0
 
     @property
     def world_size(self) -> int:
@@ -97,6 +102,7 @@ class _Prepared:
     identity: Dict[str, Any]
     run_hash: str
     folder: RunFolder
+    cache: Optional[FrameCache]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +189,12 @@ class TrainJob:
         )
         run_hash = identity.run_hash(made_of)
         folder = RunFolder(self.runs / run_hash[:16])
-        return _Prepared(train_entries, val_entries, micro_batch, made_of, run_hash, folder)
+        cache = None
+        if hardware.frame_cache is not None:
+            sizes = [tuple(frame["size"]) for frame in frames if frame["split"] == "train"]
+            manifest_sha256 = made_of["inputs"]["manifest"]
+            cache = open_frame_cache(hardware.frame_cache, manifest_sha256, sizes, hardware.frame_cache_gb)
+        return _Prepared(train_entries, val_entries, micro_batch, made_of, run_hash, folder, cache)
 
     def _watch(self, prepared: _Prepared, argv: List[str]) -> None:
         """Hold the run folder while this process or its ranks train; on several nodes, node 0 holds it for all."""
@@ -195,6 +206,8 @@ class TrainJob:
             folder.tidy({"run_hash": prepared.run_hash, **prepared.identity})
             for output in (self.outputs.model, self.outputs.history):
                 files.remove_temporaries(output.parent)
+            if prepared.cache is not None:
+                prepared.cache.tidy()
             self.log(f"run folder {folder.path}")
             folder.write_status("starting", **self._names())
             try:
@@ -263,7 +276,7 @@ class TrainJob:
                 world_size=world_size,
             ),
             stage,
-            TrainDataset(prepared.train_entries, stage.recipe.augmentation, self.seed),
+            TrainDataset(prepared.train_entries, stage.recipe.augmentation, self.seed, prepared.cache),
             recorder,
             self._evaluate(prepared) if stage.loop.evaluate else None,
             self._initialize,

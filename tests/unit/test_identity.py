@@ -140,6 +140,7 @@ _NOT_HASHED = {
     "arrays.py": "a name for a type",
     "data/codecs.py": "pixels are those that were stored, whatever decodes them",
     "data/decode.py": "pixels are those that were stored, whatever decodes them; their files are hashed themselves",
+    "data/frame_cache.py": "gives the pixels that were put in, by checksum, or none",
     "data/entry.py": "names and paths",
     "data/labels.py": "tables of names and colors; the rasters made by them are hashed themselves",
     "data/verified.py": "compares digests",

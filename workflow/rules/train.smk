@@ -33,6 +33,8 @@ rule train:
         devices=HARDWARE["devices"],
         cpu_threads=HARDWARE["threads"],
         workers=HARDWARE["workers"],
+        frame_cache=HARDWARE["frame_cache"] or "",
+        frame_cache_gb=HARDWARE["frame_cache_gb"],
         step_limit_s=HARDWARE["step_limit_s"],
         pause_limit_s=HARDWARE["pause_limit_s"],
         rendezvous_limit_s=HARDWARE["rendezvous_limit_s"],
@@ -67,6 +69,8 @@ rule train:
             --devices {resources.devices} \
             --threads {resources.cpu_threads} \
             --workers {resources.workers} {params.micro_batch:q} \
+            --frame-cache {resources.frame_cache:q} \
+            --frame-cache-gb {resources.frame_cache_gb} \
             --step-limit {resources.step_limit_s} \
             --pause-limit {resources.pause_limit_s} \
             --rendezvous-limit {resources.rendezvous_limit_s} \

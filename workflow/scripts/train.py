@@ -49,6 +49,8 @@ def main(options: argparse.Namespace) -> None:
             nodes=Nodes(ranks.rank_and_world()[1] // options.devices)
             if ranks.in_rank()
             else find_nodes(options.nodes, os.environ),
+            frame_cache=Path(options.frame_cache) if options.frame_cache else None,
+            frame_cache_gb=options.frame_cache_gb,
         ),
         seed=options.seed,
         runs=options.runs,
@@ -81,6 +83,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where checkpoints live")
     program.add_device_options(parser, several=True)
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="data worker processes per device")
+    parser.add_argument(
+        "--frame-cache", default="", metavar="FOLDER", help="keep decoded frames here; none: decode for every sample"
+    )
+    parser.add_argument("--frame-cache-gb", type=float, default=40.0, metavar="GB", help="most that they may take")
     parser.add_argument(
         "--micro-batch", type=int, metavar="N", help="images per forward pass; none: all that a device has per step"
     )
