@@ -60,9 +60,9 @@ parity: setup ## compare with independent implementations side by side (installs
 	@tests/parity/setup.sh
 	@$(TRAIN) tests/parity/run_parity.py $(ARGS)
 
-bench: setup ## measure speed beside PaddleSeg, both in one process (installs the peer beside; minutes)
+bench: setup ## measure speed beside PaddleSeg into benchmarks/RESULTS.md (installs the peer beside; 40 minutes, ARGS=--quick 3)
 	@tests/parity/setup.sh
-	@OMP_NUM_THREADS=1 GLOG_minloglevel=2 PYTHONWARNINGS=ignore .venv/parity-paddle3/bin/python benchmarks/side_by_side.py $(ARGS)
+	@OMP_NUM_THREADS=1 GLOG_minloglevel=2 PYTHONWARNINGS=ignore .venv/parity-paddle3/bin/python benchmarks/bench.py $(ARGS)
 
 floor: ## run the unit tests on Python 3.8 with Paddle 2.6.2 and 2.4.2 (downloads 0.8 GB once); says so where there is no such Python
 	@tests/floor/run.sh $(ARGS)

@@ -79,6 +79,10 @@ class Recorder:
 
     def run(self, image, label, crop, distort):
         """Output image, output label, draws. `image` is RGB."""
+        return self.run_on(np.ascontiguousarray(image[:, :, ::-1]).astype("float32"), label.copy(), crop, distort)
+
+    def run_on(self, image, label, crop, distort):
+        """The same of what PaddleSeg takes: a float32 BGR image and a label, or the paths of both."""
         steps = self.transforms
         chain = [
             steps.ResizeStepScaling(0.5, 2.0, 0.25),
@@ -90,8 +94,7 @@ class Recorder:
         chain.append(steps.Normalize())
         for log in (self.uniforms, self.integers, self.shuffled, self.coins, self.changes):
             log.clear()
-        bgr = np.ascontiguousarray(image[:, :, ::-1]).astype("float32")
-        data = {"img": bgr, "label": label.copy(), "gt_fields": ["label"], "trans_info": []}
+        data = {"img": image, "label": label, "gt_fields": ["label"], "trans_info": []}
         data = steps.Compose(chain)(data)
         top, left = self.integers or (0, 0)
         draws = {
