@@ -20,6 +20,8 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", "
 
 #: Of FFmpeg: nothing. What is wrong with a video is told in our words.
 _QUIET = "-8"
+#: OpenCV's own level for the same.
+_SILENT = 0
 
 
 class Picture(NamedTuple):
@@ -94,12 +96,14 @@ def _name(path: str) -> str:
 
 def _open_video(path: Path) -> Source:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _QUIET)
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # Older versions of OpenCV have the switch at the top.
+    set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+    level = set_log_level(_SILENT)
     try:
         # One backend, so that no other takes the name for a pattern or a camera.
         video = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        set_log_level(level)
     done, first = video.read() if video.isOpened() else (False, None)
     if not done:
         raise InputError(f"{path}: neither a picture nor a video that OpenCV can read")
