@@ -40,6 +40,7 @@ class Inputs:
         manifest, index: what was checked of the one, and what was made in the other.
         train_list, val_list: lists of image and label pairs.
         backbone: weights to start from, of the backbone or of a whole network; None: random initialization.
+        start_record: what these weights are, for the provenance (`stdc.weights.fetch.Fetched`).
     """
 
     dataset: Path
@@ -49,6 +50,7 @@ class Inputs:
     train_list: Path
     val_list: Path
     backbone: Optional[Path]
+    start_record: Optional[Path] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,6 +343,7 @@ class TrainJob:
             "config": dict(self.stage.document),
             "recipe": self.stage.recipe.as_dict(),
             "seed": self.seed,
+            "start": files.read_json(self.inputs.start_record) if self.inputs.start_record is not None else None,
             "manifest_sha256": prepared.identity["inputs"]["manifest"],
             "run_hash": prepared.run_hash,
             "identity": prepared.identity,

@@ -11,7 +11,7 @@ import dataclasses
 import datetime
 import hashlib
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional
+from typing import Any, Callable, Iterator, Mapping, Optional, Tuple
 
 from stdc import files
 from stdc.arrays import Arrays
@@ -48,6 +48,22 @@ class Wanted:
         return self.key if self.key == "weights" else f"{self.key}.source"
 
 
+@dataclasses.dataclass(frozen=True)
+class Fetched:
+    """What stands behind fetched weights, for the provenance.
+
+    Attributes:
+        key, source: as `Wanted` has them; without what may be secret.
+        sha256: of the file.
+        checksum: what it was held against: "given", "registry", "first-seen", or "none" for a local file.
+    """
+
+    key: str
+    source: str
+    sha256: str
+    checksum: str
+
+
 def start_of(model: Mapping[str, Any]) -> Wanted:
     """What the section `model` of a configuration starts from.
 
@@ -77,12 +93,12 @@ def judged(source: str, backbone: str) -> Wanted:
     return Wanted("weights", source, sha256, backbone, whole=True)
 
 
-def fetch(wanted: Wanted, output: Path, log: Log, limits: Limits = LIMITS) -> None:
+def fetch(wanted: Wanted, output: Path, log: Log, limits: Limits = LIMITS) -> Fetched:
     """`fetch_network` or `fetch_backbone`, whichever is meant."""
-    (fetch_network if wanted.whole else fetch_backbone)(wanted, output, log, limits)
+    return (fetch_network if wanted.whole else fetch_backbone)(wanted, output, log, limits)
 
 
-def fetch_backbone(wanted: Wanted, output: Path, log: Log, limits: Limits = LIMITS) -> None:
+def fetch_backbone(wanted: Wanted, output: Path, log: Log, limits: Limits = LIMITS) -> Fetched:
     """Write a backbone's parameters as safetensors.
 
     Raises:
@@ -91,13 +107,14 @@ def fetch_backbone(wanted: Wanted, output: Path, log: Log, limits: Limits = LIMI
     from stdc.nn.segmentor import build_segmentor
     from stdc.nn.state import load_backbone, state_arrays
 
-    arrays = _obtained_arrays(wanted, output.parent, log, limits)
+    arrays, fetched = _read(wanted, output.parent, log, limits)
     model = build_segmentor(wanted.backbone)
     load_backbone(model, arrays, shown_source(wanted.source))
     array_files.write_safetensors(output, state_arrays(model.cp.backbone))
+    return fetched
 
 
-def fetch_network(wanted: Wanted, output: Path, log: Log, limits: Limits = LIMITS) -> None:
+def fetch_network(wanted: Wanted, output: Path, log: Log, limits: Limits = LIMITS) -> Fetched:
     """Write a whole network's parameters as safetensors; heads of other class counts are left out and named.
 
     Raises:
@@ -106,18 +123,24 @@ def fetch_network(wanted: Wanted, output: Path, log: Log, limits: Limits = LIMIT
     from stdc.nn.segmentor import build_segmentor
     from stdc.nn.state import load_initial, state_arrays
 
-    arrays = _obtained_arrays(wanted, output.parent, log, limits)
+    arrays, fetched = _read(wanted, output.parent, log, limits)
     model = build_segmentor(wanted.backbone)
     dropped = load_initial(model, arrays, shown_source(wanted.source))
     if dropped:
         log(f"other classes than ours, so these layers start from random weights: {', '.join(dropped)}")
     state = state_arrays(model)
     array_files.write_safetensors(output, {name: state[name] for name in state if name not in dropped})
+    return fetched
 
 
-def _obtained_arrays(wanted: Wanted, folder: Path, log: Log, limits: Limits) -> Arrays:
+def _read(wanted: Wanted, folder: Path, log: Log, limits: Limits) -> Tuple[Arrays, Fetched]:
+    entry = registry().get(wanted.source)
+    against = "none" if wanted.sha256 is None else FIRST_SEEN if wanted.sha256 == FIRST_SEEN else "given"
+    if entry is not None and entry.sha256 is not None:
+        against = "registry"
     with obtained(wanted, folder, log, limits) as path:
-        return read_weights(path)
+        arrays = read_weights(path)
+        return arrays, Fetched(wanted.key, shown_source(wanted.source), files.sha256_file(path), against)
 
 
 @contextlib.contextmanager

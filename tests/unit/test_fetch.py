@@ -138,6 +138,8 @@ def test_a_backbone_and_a_whole_network_are_kept_under_our_names(tmp_path: Path,
     assert set(arrays) == set(expected) and all(np.array_equal(arrays[name], expected[name]) for name in arrays)
     said = get(wanted(network, whole=True), tmp_path / "n.safetensors")
     assert "other classes than ours" in said[-1] and "conv_out16.conv_out.bias" in said[-1]
+    fetched = fetch.fetch(wanted(network, whole=True), tmp_path / "n.safetensors", lambda _: None)
+    assert fetched == fetch.Fetched("model.init_from", str(network), files.sha256_file(network), "none")
     whole = array_files.read_safetensors(tmp_path / "n.safetensors")
     assert "conv_out.conv_out.weight" not in whole and "ffm.conv1.weight" in whole
     assert not any(name.startswith("conv_out_sp2") for name in whole)

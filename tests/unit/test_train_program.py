@@ -158,8 +158,12 @@ def test_training_goes_on_from_a_whole_network_of_other_classes(stage, tmp_path)
     assert len(given) - len(start) == 6
     write_safetensors(tmp_path / "start.safetensors", start)
     # So small a rate that float32 does not feel it.
-    result = stage.train(tmp_path, "--backbone", tmp_path / "start.safetensors", base_lr=1e-30)
+    record = {"key": "model.init_from", "source": "w.pdparams", "sha256": "ab" * 32, "checksum": "first-seen"}
+    (tmp_path / "start.json").write_text(json.dumps(record))
+    options = ["--backbone", tmp_path / "start.safetensors", "--start-record", tmp_path / "start.json"]
+    result = stage.train(tmp_path, *options, base_lr=1e-30)
     assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "provenance.json").read_text())["start"] == record
     trained = read_pdparams(tmp_path / "model.pdparams")
     for name in ("ffm.conv1.weight", "cp.backbone.features.0.conv.weight", "conv_out.conv._conv.weight"):
         np.testing.assert_array_equal(trained[name], given[name])

@@ -13,6 +13,7 @@ rule train:
         val_list=rules.create_lists.output.val,
         forecast=forecast,
         backbone=[] if START is None else rules.fetch_weights.output.weights,
+        start_record=[] if START is None else rules.fetch_weights.output.record,
     output:
         model=f"{RESULTS}/seed{{seed}}/model.pdparams",
         best=f"{RESULTS}/seed{{seed}}/best.pdparams" if config["train"]["evaluate"] else [],
@@ -42,7 +43,9 @@ rule train:
         # On a cluster this leaves the start of the tasks to the rule.
     params:
         dataset=lambda wildcards: DATASET,
-        backbone=lambda wildcards, input: ["--backbone", input.backbone] if input.backbone else [],
+        backbone=lambda wildcards, input: (
+            ["--backbone", input.backbone, "--start-record", input.start_record] if input.backbone else []
+        ),
         best=lambda wildcards, output: ["--best", output.best] if output.best else [],
         vdl=lambda wildcards, output: ["--vdl", output.vdl] if output.vdl else [],
         # A parameter, unlike the rest of the hardware: batch norm and mining see so many images at a time.

@@ -1,7 +1,7 @@
 # The weights that a training starts from: a backbone's (model.pretrained) or a whole network's (model.init_from).
 #
 # Part of the DAG only where the recipe names some. Needs a file, an address, or a name of stdc/weights/registry.yaml; leaves
-# resources/weights/start-<hash>.safetensors. Beside it lie downloads/, for files placed by hand, and first-seen/.
+# resources/weights/start-<hash>.safetensors and .source.json. Beside them lie downloads/, for files placed by hand, and first-seen/.
 
 if START is not None:
 
@@ -13,6 +13,8 @@ if START is not None:
             config=START_CONFIG,
         output:
             weights=f"resources/weights/start-{START_KEY}.safetensors",
+            # What was fetched: the provenance of a training repeats it.
+            record=f"resources/weights/start-{START_KEY}.source.json",
         log:
             f"logs/fetch_weights/{START_KEY}.log",
         benchmark:
@@ -25,5 +27,6 @@ if START is not None:
             exec "$STDC_PYTHON" {input.program:q} \
                 --config {input.config:q} \
                 --output {output.weights:q} \
+                --record {output.record:q} \
                 --log {log:q}
             """

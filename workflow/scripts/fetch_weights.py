@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
 import program
 from stdc import recipe
+from stdc.files import write_json
 from stdc.stages import read_sections
 
 
@@ -21,6 +23,7 @@ def arguments() -> argparse.ArgumentParser:
         metavar="FILE",
         help="safetensors file to write; downloads/ and first-seen/ lie beside it",
     )
+    parser.add_argument("--record", type=Path, metavar="FILE", help="source and checksum of what was fetched (JSON)")
     return parser
 
 
@@ -32,7 +35,9 @@ def main(options: argparse.Namespace) -> None:
     recipe.part_of(recipe.Network, model)
     wanted = start_of(model)
     devices.prepare("cpu", 1)
-    fetch(wanted, options.output, lambda line: print(f"fetch_weights: {line}", file=sys.stderr, flush=True))
+    record = fetch(wanted, options.output, lambda line: print(f"fetch_weights: {line}", file=sys.stderr, flush=True))
+    if options.record is not None:
+        write_json(options.record, dataclasses.asdict(record))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def main(options: argparse.Namespace) -> None:
             train_list=options.train_list,
             val_list=options.val_list,
             backbone=options.backbone,
+            start_record=options.start_record,
         ),
         outputs=Outputs(
             model=options.model,
@@ -78,7 +79,13 @@ def arguments() -> argparse.ArgumentParser:
         ("val-list", "FILE", "list of validation pairs"),
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, metavar=kind, help=text)
-    parser.add_argument("--backbone", type=Path, metavar="FILE", help="ImageNet weights; none: random initialization")
+    parser.add_argument(
+        "--backbone",
+        type=Path,
+        metavar="FILE",
+        help="weights to start from, as fetch_weights leaves them",
+    )
+    parser.add_argument("--start-record", type=Path, metavar="FILE", help="what these weights are, for the provenance")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where checkpoints live")
     program.add_device_options(parser, several=True)
