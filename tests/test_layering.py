@@ -42,7 +42,8 @@ ROOMS: Dict[str, Set[str]] = {
     "prediction": {"data", "machine", "nn", "weights"},
     "evaluation": {"data", "machine", "prediction"},
     "training": {"data", "evaluation", "machine", "nn", "prediction", "weights"},
-    "report": {"data", "evaluation", "machine", "prediction", "published"},
+    "results": {"data", "evaluation", "published"},
+    "report": {"data", "evaluation", "machine", "prediction", "published", "results"},
     "doctor": {"data", "evaluation", "machine", "nn", "prediction", "published", "training"},
 }
 

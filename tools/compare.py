@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scrip
 
 import program
 from stdc.files import write_text
-from stdc.report.comparison import as_text, compare, read_runs, render
+from stdc.report.compare_page import as_text, render
+from stdc.results.comparison import compare, read_runs
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scrip
 import program
 from stdc.files import read_json, write_text
 from stdc.report.model_card import VERDICT, model_card
-from stdc.report.shapes import check
+from stdc.results.shapes import check
 
 
 def arguments() -> argparse.ArgumentParser:

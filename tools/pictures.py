@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scrip
 
 import program
 from stdc.errors import InputError
-from stdc.report.results_folder import read_config
+from stdc.results.folder import read_config
 
 _ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,7 +13,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
 import program
-from stdc.report.run_status import as_document, as_table, read_runs
+from stdc.results.run_status import as_document, read_runs
+from stdc.results.status_table import as_table
 
 #: Clears the terminal and goes to its upper left corner.
 _CLEAR = "\033[2J\033[H"

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scrip
 
 import program
 from stdc.errors import InputError
-from stdc.report.verification import DIFFERS, NOT_HERE, Digests, as_table, verify
+from stdc.results.verification import DIFFERS, NOT_HERE, Digests, as_table, verify
 from stdc.training.code_digest import code_sha256
 from stdc.training.identity import EVALUATION_CODE, STEP_CODE
 

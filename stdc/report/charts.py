@@ -7,8 +7,8 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Opt
 
 from stdc.data.labels import TRAIN_NAMES
 from stdc.report.curves import Band, Mark, Point, Series, ValueTable, line_chart, small_chart, value_table
-from stdc.report.formatting import NONE
-from stdc.report.results_folder import Results, SeedResult
+from stdc.results.folder import Results, SeedResult
+from stdc.results.formatting import NONE
 
 STYLES = ("c0", "c1", "c2", "c3")
 

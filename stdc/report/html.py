@@ -6,8 +6,8 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stdc.report.formatting import number, numbers, percent
 from stdc.report.sharing import shareable
+from stdc.results.formatting import number, numbers, percent
 from stdc.units import clock_text, size_text
 
 if TYPE_CHECKING:

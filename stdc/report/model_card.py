@@ -6,8 +6,8 @@ from typing import Any, List, Mapping, Optional, Sequence
 
 import stdc
 from stdc.report.citation import bibtex
-from stdc.report.formatting import NONE, numbers
-from stdc.report.shapes import count, list_of, number, optional, size
+from stdc.results.formatting import NONE, numbers
+from stdc.results.shapes import count, list_of, number, optional, size
 from stdc.units import size_text
 
 _SPREAD = optional({"mean": number(), "min": number(), "max": number(), "seeds": list_of(number())})

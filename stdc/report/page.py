@@ -15,13 +15,10 @@ from stdc.report import tables
 from stdc.report.charts import class_charts, learning_charts
 from stdc.report.citation import bibtex
 from stdc.report.confusion import heat_map
-from stdc.report.formatting import NONE, number, percent
 from stdc.report.frame_pictures import Picture
 from stdc.report.html import environment, style_sheet
 from stdc.report.merged_recipe import recipe_text
-from stdc.report.results_folder import Results, main_protocol
 from stdc.report.run_facts import (
-    DATASETS,
     city_counts,
     command_text,
     dataset_facts,
@@ -30,6 +27,8 @@ from stdc.report.run_facts import (
     results_date,
 )
 from stdc.report.tables import over_seeds
+from stdc.results.folder import DATASETS, Results, main_protocol
+from stdc.results.formatting import NONE, number, percent
 from stdc.units import size_text
 
 TEMPLATE = "template.html"

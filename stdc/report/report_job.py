@@ -11,15 +11,15 @@ from stdc.files import sha256_file, write_json, write_text
 from stdc.published.agreement import RunFiles, SeedFiles, check_agreement
 from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
-from stdc.report.results_folder import (
+from stdc.results.folder import (
     Results,
     SeedResult,
     files_of,
     read_config,
     read_dataset_manifest,
     read_seed,
-    read_stage_costs,
 )
+from stdc.results.stage_costs import read_stage_costs
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
-import math
 import shlex
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from stdc.report.formatting import NONE, TIMES, number, numbers, plain, short_hash
-from stdc.report.results_folder import Results, SeedResult, main_protocol
 from stdc.report.sharing import environment, path_free_argument, without_secrets
+from stdc.results.folder import DATASETS, Results, SeedResult, main_protocol
+from stdc.results.formatting import NONE, TIMES, number, numbers, plain, short_hash
+from stdc.results.segments import seconds_of, segments_of, training_seconds
 from stdc.units import clock_text, size_text
 
 #: Label and value.
 Fact = Tuple[str, str]
-
-DATASETS = {
-    "synthetic": "a generated mini-Cityscapes",
-    "archives": "Cityscapes archives",
-    "folder": "a Cityscapes-format folder",
-}
 
 
 def protocol_line(metrics: Mapping[str, Any]) -> List[str]:
@@ -95,11 +88,6 @@ def provenance_of(seed: SeedResult, shared: bool) -> Dict[str, Any]:
     }
 
 
-def segments_of(provenance: Mapping[str, Any]) -> List[Mapping[str, Any]]:
-    """The processes that trained, one after another. A file written before they were noted tells of the last alone."""
-    return list(provenance.get("segments") or []) or [provenance]
-
-
 def segment_rows(provenance: Mapping[str, Any]) -> List[Dict[str, Any]]:
     """What each process did, for a training that was stopped and went on; nothing for one that ran through."""
     segments = segments_of(provenance)
@@ -109,7 +97,7 @@ def segment_rows(provenance: Mapping[str, Any]) -> List[Dict[str, Any]]:
         {
             "started": plain(segment.get("started")),
             "finished": plain(segment.get("finished")),
-            "seconds": _seconds(segment),
+            "seconds": seconds_of(segment),
             "from": segment.get("from_iteration"),
             "to": segment.get("to_iteration"),
             "commit": short_hash(segment.get("commit")) + (", changed" if segment.get("dirty") else ""),
@@ -117,13 +105,6 @@ def segment_rows(provenance: Mapping[str, Any]) -> List[Dict[str, Any]]:
         }
         for segment in segments
     ]
-
-
-def training_seconds(provenance: Mapping[str, Any]) -> Optional[float]:
-    """Time that all processes of a training spent, without the pauses between them; None where one is not known."""
-    spent = [_seconds(segment) for segment in segments_of(provenance)]
-    known = [seconds for seconds in spent if seconds is not None]
-    return math.fsum(known) if known and len(known) == len(spent) else None
 
 
 def results_date(results: Results) -> Optional[str]:
@@ -156,19 +137,6 @@ def _device_text(device: Any, hardware: Mapping[str, Any]) -> str:
         return NONE
     count = hardware.get("devices")
     return f"{f'{count} {TIMES} ' if count else ''}{device.get('kind', '')} {device.get('name', '')}".strip()
-
-
-def _seconds(segment: Mapping[str, Any]) -> Optional[float]:
-    try:
-        started, finished = (_moment(segment[key]) for key in ("started", "finished"))
-        return max(0.0, (finished - started).total_seconds())
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _moment(text: Any) -> datetime.datetime:
-    # Python 3.8 does not know the Z of ISO 8601.
-    return datetime.datetime.fromisoformat(str(text).replace("Z", "+00:00"))
 
 
 def _seconds_text(seconds: Optional[float]) -> str:

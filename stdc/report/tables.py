@@ -11,8 +11,8 @@ from stdc.evaluation.metrics import mean_score
 from stdc.published import recipe_diff
 from stdc.report.charts import best_evaluation
 from stdc.report.confusion import pixel_shares, taken_for
-from stdc.report.results_folder import Results, SeedResult
-from stdc.report.run_facts import training_seconds
+from stdc.results.folder import Results, SeedResult
+from stdc.results.segments import training_seconds
 
 #: Above this share of time spent waiting for data, more workers would train faster.
 WAIT_WARNING = 0.10

@@ -20,10 +20,11 @@ import pytest
 
 from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
-from stdc.report import comparison, page
-from stdc.report.comparison import Run
+from stdc.report import compare_page, page
 from stdc.report.frame_pictures import Picture, jpeg_uri, png_uri
-from stdc.report.results_folder import Results, StageCost, read_seed
+from stdc.results.comparison import Run, compare
+from stdc.results.folder import Results, read_seed
+from stdc.results.stage_costs import StageCost
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -99,7 +100,7 @@ def write_pages(folder: Path) -> List[Path]:
         pages[-1].write_text(page.render(results, verdict, reference, pictures, "shared.html"), encoding="utf-8")
     runs = [Run(name, folder, results.config, results.seeds) for name, results in (("one", one), ("three", three))]
     pages.append(folder / "compare.html")
-    pages[-1].write_text(comparison.render(comparison.compare(runs)), encoding="utf-8")
+    pages[-1].write_text(compare_page.render(compare(runs)), encoding="utf-8")
     return pages
 
 

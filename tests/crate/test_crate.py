@@ -15,7 +15,7 @@ from programs import REPOSITORY, TOOLS, assert_refused, run_program
 from stdc.files import sha256_file, write_json
 from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
-from stdc.report.results_folder import Results, read_seed
+from stdc.results.folder import Results, read_seed
 
 LICENSE = "https://spdx.org/licenses/CC-BY-NC-4.0.html"
 

@@ -13,7 +13,8 @@ from programs import assert_refused, run_program
 
 from stdc.errors import InputError
 from stdc.evaluation import metrics
-from stdc.report.comparison import as_text, compare, read_runs, render
+from stdc.report.compare_page import as_text, render
+from stdc.results.comparison import compare, read_runs
 
 FRAMES = [f"frankfurt_000000_{number:06d}" for number in range(8)]
 CLASSES = 19

@@ -23,10 +23,10 @@ from stdc.published.verdict import judge
 from stdc.report import page
 from stdc.report.confusion import heat_map, pixel_shares, taken_for
 from stdc.report.curves import MAX_POINTS, Series, line_chart, thinned, ticks
-from stdc.report.formatting import NONE
 from stdc.report.frame_pictures import WIDTH, Picture, choose_frames, jpeg_uri, make_pictures, png_uri
 from stdc.report.html import style_sheet
-from stdc.report.results_folder import Results, read_config, read_seed
+from stdc.results.folder import Results, read_config, read_seed
+from stdc.results.formatting import NONE
 
 REFERENCE = load_reference()
 FRAMES = [f"frankfurt_000000_{number:06d}" for number in range(12)]

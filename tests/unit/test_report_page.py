@@ -24,8 +24,10 @@ from stdc.report.confusion import opacity
 from stdc.report.curves import Band, Mark, Series, line_chart, value_table
 from stdc.report.html import style_sheet
 from stdc.report.report_job import ReportJob
-from stdc.report.results_folder import Results, read_config, read_seed, read_stage_costs
-from stdc.report.run_facts import segment_rows, training_seconds
+from stdc.report.run_facts import segment_rows
+from stdc.results.folder import Results, read_config, read_seed
+from stdc.results.segments import training_seconds
+from stdc.results.stage_costs import read_stage_costs
 
 REFERENCE = load_reference()
 FRAMES = [f"frankfurt_000000_{number:06d}" for number in range(12)]

@@ -13,7 +13,8 @@ from typing import Any, Iterator
 import pytest
 from programs import assert_refused, run_program
 
-from stdc.report.run_status import SILENT_S, as_table, read_runs
+from stdc.results.run_status import SILENT_S, read_runs
+from stdc.results.status_table import as_table
 
 NOW = time.time()
 

@@ -17,8 +17,8 @@ from stdc.errors import InputError
 from stdc.files import canonical_json, sha256_file, sha256_text, write_json
 from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
-from stdc.report.results_folder import Results, read_seed
-from stdc.report.verification import DIFFERS, NOT_HERE, OK, Digests, as_table, verify
+from stdc.results.folder import Results, read_seed
+from stdc.results.verification import DIFFERS, NOT_HERE, OK, Digests, as_table, verify
 from stdc.training.code_digest import code_sha256
 from stdc.training.identity import EVALUATION_CODE, STEP_CODE
 

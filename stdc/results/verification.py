@@ -18,7 +18,7 @@ from stdc.evaluation.metrics import figures
 from stdc.files import canonical_json, read_json, sha256_file, sha256_text
 from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
-from stdc.report.results_folder import Results, read_config, read_dataset_manifest, read_metrics, read_seed
+from stdc.results.folder import Results, read_config, read_dataset_manifest, read_metrics, read_seed
 
 OK, DIFFERS, NOT_HERE = "ok", "DIFFERS", "not here"
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
-import math
-import re
 from pathlib import Path
 from typing import Any, Container, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -18,10 +15,20 @@ from stdc.evaluation.metrics import class_iou
 from stdc.files import read_json
 from stdc.published.evidence import Evidence, SeedMetrics, evidence_of_results
 from stdc.recipe import Network, part_of, resolve
-from stdc.report.shapes import Shape, check, count, fraction, list_of, map_of, number, optional, size
+from stdc.results import documents
+from stdc.results.shapes import Shape, check
+from stdc.results.stage_costs import StageCost
 
 #: Tolerance between a stored IoU and the one recomputed from the confusion matrix.
 _SAME = 1e-9
+
+
+#: Kinds of datasets, in words.
+DATASETS = {
+    "synthetic": "a generated mini-Cityscapes",
+    "archives": "Cityscapes archives",
+    "folder": "a Cityscapes-format folder",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,109 +85,6 @@ class Results:
         )
 
 
-_PROTOCOL = {
-    "name?": optional(str),
-    "scales?": optional(list_of(number(0))),
-    "flip?": optional(bool),
-    "size?": size,
-    "precision?": optional(str),
-    "backend?": optional(str),
-    "weights_sha256?": optional(str),
-}
-_SCORES = map_of(optional(fraction))
-_EVALUATION = {
-    "miou": optional(fraction),
-    "class_iou": _SCORES,
-    "category_iou?": _SCORES,
-    "pixel_accuracy?": optional(fraction),
-    "confusion": list_of(list_of(count(), length=len(TRAIN_NAMES)), length=len(TRAIN_NAMES)),
-    "images": count(),
-    "protocol": _PROTOCOL,
-    "iiou?": optional({"class_iiou?": _SCORES, "category_iiou?": _SCORES, "miiou?": optional(fraction)}),
-}
-_METRICS = {
-    **_EVALUATION,
-    "protocols?": list_of(_EVALUATION),
-    "per_image?": list_of(
-        {
-            "frame": str,
-            "miou?": optional(fraction),
-            "pixel_accuracy?": optional(fraction),
-            "intersection?": list_of(count(), length=len(TRAIN_NAMES)),
-            "union?": list_of(count(), length=len(TRAIN_NAMES)),
-        }
-    ),
-}
-_SPEED = {
-    "inference?": optional(
-        {
-            "fps?": optional(number(0)),
-            "latency_ms?": map_of(number(0)),
-            "size?": size,
-            "batch?": count(),
-            "warmup?": count(),
-            "iterations?": count(),
-            "threads?": optional(count()),
-            "precision?": optional(str),
-            "backend?": optional(str),
-            "method?": optional(str),
-        }
-    ),
-    "training?": optional(
-        {
-            "images_per_s?": optional(number(0)),
-            "images_per_s_per_device?": optional(number(0)),
-            "reader_wait_share?": optional(fraction),
-            "devices?": optional(count()),
-        }
-    ),
-}
-_SEGMENT = {
-    "started?": optional(str),
-    "finished?": optional(str),
-    "commit?": optional(str),
-    "dirty?": optional(bool),
-    "from_iteration?": optional(count()),
-    "to_iteration?": optional(count()),
-}
-_PROVENANCE = {
-    "commit?": optional(str),
-    "dirty?": optional(bool),
-    "started?": optional(str),
-    "finished?": optional(str),
-    "run_hash?": optional(str),
-    "manifest_sha256?": optional(str),
-    "seed?": optional(count()),
-    "recipe?": optional(dict),
-    "identity?": optional({"inputs?": optional(map_of(optional(str))), "network?": optional(dict)}),
-    "versions?": optional(map_of(str)),
-    "hardware?": optional(
-        {"devices?": optional(count(1)), "threads?": optional(count()), "workers?": optional(count())}
-    ),
-    "segments?": optional(list_of(_SEGMENT)),
-}
-_EVENT = {"iteration": count(), "class_iou?": optional(_SCORES)}
-_MANIFEST = {
-    "expected?": optional(str),
-    "label_source?": optional(str),
-    "splits?": map_of({"frames?": count(), "cities?": map_of(count())}),
-    "sizes?": list_of(size),
-    "frames?": list_of({"frame": str, "split": str, "image": {"sha256": str}}),
-}
-_CONFIG = {
-    "name": str,
-    "seeds": list_of(count()),
-    "dataset_kind": str,
-    "model": {"backbone": str, "pretrained?": optional({"source?": optional(str), "sha256?": optional(str)})},
-    "train": dict,
-    "data": {"separator?": str, "subset?": optional(map_of(optional(count())))},
-    "report": {"overlays?": optional(count())},
-    "evaluate": {
-        "protocols?": list_of({"name?": optional(str), "scales?": list_of(number(0)), "flip?": optional(bool)})
-    },
-}
-
-
 def read_config(path: Path) -> Dict[str, Any]:
     """The configuration of the report stage.
 
@@ -188,7 +92,7 @@ def read_config(path: Path) -> Dict[str, Any]:
         InputError: the file is unreadable, or a section is missing or of the wrong kind.
     """
     config: Dict[str, Any] = read_json(path)
-    check(path, config, _CONFIG, "let Snakemake write the stage's configuration again")
+    check(path, config, documents.CONFIG, "let Snakemake write the stage's configuration again")
     if not config["seeds"]:
         raise InputError(f"{path}: seeds: empty; at least one is needed")
     try:
@@ -206,7 +110,7 @@ def read_dataset_manifest(path: Path) -> Dict[str, Any]:
         InputError: the file is unreadable or no manifest.
     """
     manifest: Dict[str, Any] = read_json(path)
-    check(path, manifest, _MANIFEST, "run check_dataset again")
+    check(path, manifest, documents.MANIFEST, "run check_dataset again")
     return manifest
 
 
@@ -221,8 +125,8 @@ def read_seed(folder: Path, seed: int) -> SeedResult:
         metrics=read_metrics(folder / "metrics.json"),
         best=read_metrics(folder / "metrics_best.json") if (folder / "metrics_best.json").exists() else None,
         history=read_events(folder / "history.jsonl"),
-        speed=_optional(folder / "speed.json", _SPEED, "run measure_speed again"),
-        provenance=_optional(folder / "provenance.json", _PROVENANCE, "run train again") or {},
+        speed=_optional(folder / "speed.json", documents.SPEED, "run measure_speed again"),
+        provenance=_optional(folder / "provenance.json", documents.PROVENANCE, "run train again") or {},
     )
 
 
@@ -236,7 +140,7 @@ def read_metrics(path: Path) -> Dict[str, Any]:
     """
     metrics: Dict[str, Any] = read_json(path)
     advice = "run evaluate again"
-    check(path, metrics, _METRICS, advice)
+    check(path, metrics, documents.METRICS, advice)
     given = metrics["class_iou"]
     if set(given) != set(TRAIN_NAMES):
         raise InputError(f"{path}: class_iou: the {len(TRAIN_NAMES)} trained classes are expected; {advice}")
@@ -268,71 +172,9 @@ def read_events(path: Path) -> List[Dict[str, Any]]:
             event = json.loads(line)
         except (ValueError, RecursionError):
             raise InputError(f"{path}: line {position} is not JSON; run train again") from None
-        check(f"{path}: line {position}", event, _EVENT, "run train again")
+        check(f"{path}: line {position}", event, documents.EVENT, "run train again")
         events.append(event)
     return events
-
-
-@dataclasses.dataclass(frozen=True)
-class StageCost:
-    """What one job took, as Snakemake measured it. A figure that it could not measure is None.
-
-    Attributes:
-        stage: name of the rule.
-        run: what the job was for, such as "seed 0"; empty for the stages of a dataset.
-    """
-
-    stage: str
-    run: str
-    seconds: float
-    peak_megabytes: Optional[float]
-    cpu_seconds: Optional[float]
-
-
-def read_stage_costs(paths: Sequence[Path]) -> List[StageCost]:
-    """The benchmark files that exist, in the order given. One that is not of Snakemake's form is left out.
-
-    Args:
-        paths: `logs/benchmark/<rule>/<name>[-seed<k>[_best]].tsv`.
-    """
-    costs = []
-    for path in paths:
-        try:
-            with path.open(encoding="utf-8", newline="") as handle:
-                rows = list(csv.DictReader(handle, delimiter="\t"))
-        except (OSError, UnicodeDecodeError, csv.Error):
-            continue
-        seconds = [value for value in (_measured(row, "s") for row in rows) if value is not None]
-        if not seconds:
-            continue
-        peaks = [value for value in (_measured(row, "max_rss") for row in rows) if value is not None]
-        busy = [value for value in (_measured(row, "cpu_time") for row in rows) if value is not None]
-        costs.append(
-            StageCost(
-                stage=path.parent.name.replace("_", " "),
-                run=_run_of(path.stem),
-                seconds=math.fsum(seconds),
-                peak_megabytes=max(peaks, default=None),
-                cpu_seconds=math.fsum(busy) if busy else None,
-            )
-        )
-    return costs
-
-
-def _measured(row: Mapping[str, Any], column: str) -> Optional[float]:
-    try:
-        value = float(row[column])
-    except (KeyError, TypeError, ValueError):
-        # Snakemake writes "-" or "NA" where a job was too short to be measured.
-        return None
-    return value if math.isfinite(value) and value >= 0 else None
-
-
-def _run_of(stem: str) -> str:
-    match = re.search(r"-seed(\d+)(_best)?$", stem)
-    if match is None:
-        return ""
-    return f"seed {match.group(1)}{', best weights' if match.group(2) else ''}"
 
 
 def files_of(folder: Path, seeds: Sequence[int], beside: Container[str]) -> List[Tuple[str, str]]:
