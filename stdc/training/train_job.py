@@ -18,7 +18,7 @@ from stdc.machine.heartbeat import STARTING, Heartbeat, Limits, guarded
 from stdc.machine.lifetime import begin_again
 from stdc.machine.nodes import ONE_NODE, Nodes
 from stdc.stages import TrainStage
-from stdc.training import identity
+from stdc.training import finished, identity
 from stdc.training.recorder import Recorder, SilentRecorder
 from stdc.training.run_folder import RunFolder, now
 from stdc.training.visualdl import write_visualdl
@@ -62,6 +62,11 @@ class Outputs:
     history: Path
     provenance: Path
     vdl: Optional[Path]
+
+    def paths(self) -> List[Path]:
+        """Those that are asked for, the weights first."""
+        named = (self.model, self.best, self.history, self.provenance, self.vdl)
+        return [path for path in named if path is not None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +150,15 @@ class TrainJob:
                 self._train(self._prepare(), heartbeat)
             return
         prepared = self._prepare()
+        # The run folder is the better source. Without it, the outputs of this very run may still be there.
+        alone = self.hardware.nodes.count == 1
+        if (
+            alone
+            and not prepared.folder.checkpoints.is_dir()
+            and finished.restore(self.outputs.paths(), prepared.run_hash)
+        ):
+            self.log(f"finished already, as run {prepared.run_hash[:16]}: its outputs are unchanged and in place again")
+            return
         try:
             self._watch(prepared, argv)
         except OutOfMemoryError as error:
@@ -322,6 +336,7 @@ class TrainJob:
         if outputs.best is not None and best is not None:
             array_files.write_pdparams(outputs.best, with_unused_heads(best))
         array_files.write_pdparams(outputs.model, with_unused_heads(model))
+        finished.keep(outputs.paths(), prepared.run_hash)
         (ranks.tell if ranks.in_rank() else self.log)(f"wrote {outputs.model}")
 
     def _segment(self) -> Mapping[str, Any]:
