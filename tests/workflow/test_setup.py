@@ -104,3 +104,69 @@ def test_a_python_without_venv_names_the_package(checkout: Checkout) -> None:
     assert refused.returncode == 2
     assert "apt install python3-venv" in refused.stderr
     assert not (checkout.folder / ".venv" / "workflow").exists()
+
+
+def outside(checkout: Checkout, stamp: str) -> Path:
+    """An environment that is not this checkout's."""
+    place = checkout.folder.parent / "theirs"
+    for name in ("workflow", "train"):
+        (place / name / "bin").mkdir(parents=True)
+        shutil.copy2(checkout.python, place / name / "bin" / "python")
+        (place / name / ".installed").write_text(stamp, encoding="utf-8")
+    return place
+
+
+def files(folder: Path) -> dict:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize("link", [".venv", ".venv/workflow"])
+def test_an_environment_behind_a_link_is_never_deleted(checkout: Checkout, link: str) -> None:
+    theirs = outside(checkout, "/elsewhere/.venv/workflow of-other-locks")
+    before = files(theirs)
+    (checkout.folder / link).parent.mkdir(exist_ok=True)
+    (checkout.folder / link).symlink_to(theirs if link == ".venv" else theirs / "workflow")
+    done = checkout.install()
+    assert done.returncode == 0, done.stderr
+    assert f"{link} is a link to" in done.stdout
+    assert files(theirs) == before
+    assert not (checkout.folder / link).is_symlink()
+    assert (checkout.folder / ".venv" / "workflow" / ".installed").is_file()
+
+
+def test_a_linked_environment_that_fits_is_used_as_it_is(checkout: Checkout) -> None:
+    assert checkout.install().returncode == 0
+    stamp = (checkout.folder / ".venv" / "workflow" / ".installed").read_text(encoding="utf-8").split()[-1]
+    theirs = outside(checkout, f"/elsewhere/.venv/workflow {stamp}")
+    before = files(theirs)
+    shutil.rmtree(checkout.folder / ".venv")
+    (checkout.folder / ".venv").symlink_to(theirs)
+    done = checkout.install()
+    assert (done.returncode, done.stdout) == (0, "")
+    assert files(theirs) == before
+    assert (checkout.folder / ".venv").is_symlink()
+
+
+def test_the_old_environment_comes_back_where_the_new_one_fails(checkout: Checkout) -> None:
+    assert checkout.install().returncode == 0
+    workflow = checkout.folder / ".venv" / "workflow"
+    (workflow / "mark").touch()
+    with (checkout.folder / "requirements" / "workflow.lock").open("a", encoding="utf-8") as lock:
+        lock.write("# another\n")
+    assert checkout.install(NO_NETWORK="1").returncode != 0
+    assert (workflow / "mark").is_file()
+    assert checkout.install().returncode == 0
+    assert not (workflow / "mark").exists()
+    assert sorted(path.name for path in (checkout.folder / ".venv").iterdir()) == [".lock", "workflow"]
+
+
+@pytest.mark.parametrize(("works", "expected"), [(True, 0), (False, 2)])
+def test_uv_is_used_where_it_is_and_pip_where_it_fails(checkout: Checkout, works: bool, expected: int) -> None:
+    uv = checkout.folder / "uv"
+    uv.write_text(f'#!/bin/sh\necho "uv $@" >> "{checkout.log}"\nexit {0 if works else 1}\n', encoding="utf-8")
+    uv.chmod(0o755)
+    assert checkout.install(UV=str(uv)).returncode == 0
+    calls = checkout.calls().splitlines()
+    with_uv = [line for line in calls if line.startswith("uv pip install")]
+    assert len(with_uv) == 2 and all("--require-hashes --no-deps --only-binary=:all:" in line for line in with_uv)
+    assert len([line for line in calls if "-m pip" in line and " install " in line]) == expected
