@@ -49,6 +49,19 @@ def test_configfile_given_twice_is_refused_too(workflow: Workflow) -> None:
     assert workflow("-n", "--configfile", TINY, TINY).returncode == 0
 
 
+def test_config_of_a_profile_that_the_command_line_would_replace_is_refused(workflow: Workflow) -> None:
+    (workflow.place / "mine").mkdir()
+    (workflow.place / "mine" / "config.yaml").write_text("config:\n- name=three\n", encoding="utf-8")
+    alone = workflow("-n", "--profile", "mine", "--configfile", TINY)
+    assert alone.returncode == 0, alone.text
+    both = workflow("-n", "--profile", "mine", "--configfile", TINY, "--config", "name=two")
+    assert both.returncode == 2
+    assert both.problems() == [
+        "stdc: --config: the profile mine states it, the command line too, and Snakemake keeps one of them only; take "
+        "it out of the profile"
+    ]
+
+
 def test_a_dry_run_tells_the_forecast_once(workflow: Workflow) -> None:
     outcome = workflow("-n", "--configfile", TINY, "--config", "seeds=[0, 1]")
     assert outcome.returncode == 0, outcome.text
@@ -85,6 +98,6 @@ def test_a_dry_run_without_an_interpreter_says_that_there_is_no_forecast(workflo
     completed = subprocess.run(
         command, cwd=workflow.place, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
-    outcome = Outcome(completed)
+    outcome = Outcome(completed, workflow.place)
     assert outcome.returncode == 0, outcome.text
     assert outcome.problems()[0].startswith("stdc: no forecast: STDC_PYTHON: /no/such/python is not a program")

@@ -5,7 +5,8 @@ Plain Python beside Snakemake; nothing here is used by the programs.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import yaml
 
@@ -32,6 +33,47 @@ def given_twice(argv: Sequence[str]) -> List[str]:
                 f"{option}"
             )
     return lines
+
+
+def lost_from_profiles(argv: Sequence[str], profiles: str = "", home: Path = Path("~")) -> List[str]:
+    """One line for each profile whose `config` or `configfile` another mention, in a profile or on the line, replaces.
+
+    Args:
+        argv: the arguments of Snakemake, without the program's name.
+        profiles: value of the variable SNAKEMAKE_PROFILE.
+        home: where `.config/snakemake` lies.
+    """
+    own = list(argv[: argv.index("--")] if "--" in argv else argv)
+    named = [argument.split("=", 1)[1] for argument in own if argument.startswith("--profile=")]
+    named += [after for argument, after in zip(own, own[1:]) if argument == "--profile"]
+    lines = []
+    for option, names in _OPTIONS.items():
+        holders = [
+            name
+            for name in [*named, *profiles.split(",")]
+            if name and any(key in _profile(name, home) for key in (option[2:], f"{option[2:]}s"))
+        ]
+        if len(holders) > 1 or (holders and any(_names(argument) in names for argument in own)):
+            other = holders[1] if len(holders) > 1 else "the command line"
+            lines.append(
+                f"{option}: the profile {holders[0]} states it, {other} too, and Snakemake keeps one of them only; "
+                f"take it out of the profile"
+            )
+    return lines
+
+
+def _profile(name: str, home: Path) -> Mapping[str, Any]:
+    """Settings of a profile, found where Snakemake looks; empty where there are none."""
+    folders = (Path(name), home.expanduser() / ".config" / "snakemake" / name, Path("/etc/xdg/snakemake") / name)
+    for folder in folders:
+        for file in sorted(folder.glob("config*.yaml")) if folder.is_dir() else []:
+            try:
+                settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError, yaml.YAMLError, RecursionError):
+                # Snakemake has words of its own for it.
+                continue
+            return settings if isinstance(settings, dict) else {}
+    return {}
 
 
 def _names(argument: str) -> str:

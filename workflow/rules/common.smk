@@ -44,7 +44,11 @@ def check_configuration():
     settings = workflow.config_settings
     if workflow.is_main_process:
         # Jobs get a command line of Snakemake's own making.
-        lost = command_line.given_twice(sys.argv[1:]) + command_line.empty_values(settings.config_args or ())
+        lost = [
+            *command_line.given_twice(sys.argv[1:]),
+            *command_line.lost_from_profiles(sys.argv[1:], os.environ.get("SNAKEMAKE_PROFILE", "")),
+            *command_line.empty_values(settings.config_args or ()),
+        ]
         if lost:
             stop(lost)
     text = dict(words.split("=", 1) for words in settings.config_args or ())
