@@ -193,7 +193,16 @@ def manifest(train: int = 48, val: int = 16, val_names: Optional[Sequence[str]] 
         },
         "sizes": [[128, 256]],
         "frames": [
-            {"frame": name, "split": split, "image": {"path": f"{name}.png", "sha256": f"{number:064x}"}}
+            {
+                "frame": name,
+                "city": name.split("_")[0],
+                "split": split,
+                "size": [128, 256],
+                "image": {
+                    "path": f"leftImg8bit/{split}/{name.split('_')[0]}/{name}_leftImg8bit.png",
+                    "sha256": f"{number:064x}",
+                },
+            }
             for number, (split, name) in enumerate(named)
         ],
     }

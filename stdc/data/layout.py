@@ -108,9 +108,13 @@ def find_images(root: Path) -> Iterator[Path]:
 
 
 def stays_inside(path: str) -> bool:
-    """Whether a relative path leaves its root neither by `..` nor by being absolute. Links are not looked at."""
-    parts = path.split("/")
-    return bool(path) and "\0" not in path and not path.startswith("/") and ".." not in parts
+    """Whether a path can name a file, and leaves its root neither by `..` nor by being absolute.
+
+    Links are not looked at.
+    """
+    if not path or path.startswith("/") or ".." in path.split("/"):
+        return False
+    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in path)
 
 
 def refuse_inside(output: Path, root: Path, what: str) -> None:

@@ -177,17 +177,3 @@ def _form_problem(fields: Sequence[str], line: str, separator: str) -> str:
     if frames[0] != frames[1]:
         return f"image of frame {shown(frames[0])} with label of frame {shown(frames[1])}"
     return ""
-
-
-def read_list(path: PathLike, image_root: PathLike, label_root: PathLike, separator: str) -> List[Any]:
-    """Entries of a list without digests; goes as soon as the training job reads `stdc.data.entries.read_entries`."""
-    from stdc.data.entry import Entry
-
-    entries = []
-    for line in read_lines(path, separator):
-        image, label = Path(image_root) / line.image, Path(label_root) / line.label
-        for file in (image, label):
-            if not file.is_file():
-                raise InputErrors(f"{shown(path)}: bad line", [f"line {line.number}: {shown(file)}: no such file"])
-        entries.append(Entry(str(frame_of(line.image, SUFFIXES[IMAGE])), image, label))
-    return entries

@@ -14,7 +14,7 @@ import traceback
 from multiprocessing.connection import Connection, wait
 from typing import Any, Callable, Dict, List, Sequence, Tuple, TypeVar
 
-from stdc.errors import InputError
+from stdc.errors import InputError, RunError
 from stdc.machine.lifetime import die_with_parent
 
 Item = TypeVar("Item")
@@ -24,7 +24,11 @@ _STOP_SECONDS = 5.0
 
 
 class WorkerFault(RuntimeError):
-    """A worker failed for a reason that is not the user's input; names the item."""
+    """A worker failed by a fault of the program; names the item, and holds the worker's traceback."""
+
+
+class WorkerLost(RunError):
+    """A worker was ended from outside, or found no memory; names the item."""
 
 
 def run_parallel(
@@ -44,7 +48,8 @@ def run_parallel(
     Raises:
         InputError: as raised by `function`; the first one to arrive ends the work.
         OSError: the same; the item is named where the error names no file.
-        WorkerFault: any other error of `function`, with its traceback, or a worker that died.
+        WorkerLost: a worker died, or had no memory.
+        WorkerFault: any other error of `function`, with its traceback.
     """
     count = min(workers, len(items))
     if count <= 1:
@@ -90,7 +95,7 @@ def _run_processes(
                     good, value = ready.recv()
                 except (EOFError, ConnectionError):
                     process.join(_STOP_SECONDS)
-                    raise WorkerFault(f"{name(items[index])}: {_how_it_ended(process.exitcode)}") from None
+                    raise WorkerLost(f"{name(items[index])}: {_how_it_ended(process.exitcode)}") from None
                 if not good:
                     raise _rebuild(value, name(items[index]))
                 results[index] = value
@@ -139,6 +144,8 @@ def _describe(error: Exception) -> Tuple[str, Any]:
         return "input", str(error)
     if isinstance(error, OSError) and error.errno is not None:
         return "os", (error.errno, error.strerror, error.filename)
+    if isinstance(error, (MemoryError, WorkerLost)):
+        return "lost", str(error) or "no memory left; start fewer processes"
     return "fault", traceback.format_exc()
 
 
@@ -149,12 +156,14 @@ def _rebuild(described: Tuple[str, Any], item: str) -> Exception:
     if kind == "os":
         number, text, filename = value
         return OSError(number, text, filename or item)
+    if kind == "lost":
+        return WorkerLost(f"{item}: {value}")
     return WorkerFault(f"{item}: a worker failed\n{value}")
 
 
 def _how_it_ended(exit_code: Any) -> str:
     if isinstance(exit_code, int) and exit_code < 0:
         name = signal.Signals(-exit_code).name
-        hint = " (killed from outside; out of memory?)" if exit_code == -signal.SIGKILL else ""
+        hint = " (from outside; out of memory? then start fewer processes)" if exit_code == -signal.SIGKILL else ""
         return f"the worker busy with it was ended by {name}{hint}"
     return f"the worker busy with it ended with exit code {exit_code}"

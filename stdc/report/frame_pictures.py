@@ -70,15 +70,15 @@ def make_pictures(
 
     Args:
         per_image: entries of `metrics.json`.
-        pairs: list entries by frame, with `image` and `label` paths.
+        pairs: entries of the validation list, by frame.
         predict: gives the prediction for a position in `per_image`.
     """
     made = []
     for choice in choices:
         entry = per_image[choice.position]
         pair = pairs[entry["frame"]]
-        image = read_image(pair.image)
-        truth = read_label(pair.label, image.shape[:2])
+        image = read_image(pair.image, pair.image_sha256)
+        truth = read_label(pair.label, image.shape[:2], pair.label_sha256)
         prediction = predict(choice.position)
         made.append(
             Picture(

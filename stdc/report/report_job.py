@@ -38,8 +38,9 @@ class ReportJob:
         config: configuration of the report stage.
         results: the results folder, with seed<k>/.
         manifest: of the dataset check.
-        dataset: root of the dataset, which is only read; labels: folder of train id rasters; val_list: list of the
-            validation frames. Dataset and labels are needed where pictures are wanted.
+        dataset: root of the dataset, which is only read.
+        labels, index: folder of label rasters, and what was made in it. These and the dataset are needed for pictures.
+        val_list: list of the validation frames.
         train_list: list of the training frames; None: it is not compared with the provenance.
         benchmarks: Snakemake's measurements of the stages; those that are not there are left out.
         command: words of the command that started the run; empty where it is not known.
@@ -52,6 +53,7 @@ class ReportJob:
     manifest: Path
     dataset: Path
     labels: Path
+    index: Path
     val_list: Path
     train_list: Optional[Path]
     benchmarks: Sequence[Path]
@@ -153,9 +155,10 @@ class ReportJob:
 
     def _pairs(self, separator: str, frames: Sequence[str]) -> Dict[str, Entry]:
         """Image and label of the frames of the validation list, by name."""
-        from stdc.data.lists import read_list
+        from stdc.data.entries import read_entries, read_prepared
 
-        pairs = {pair.frame: pair for pair in read_list(self.val_list, self.dataset, self.labels, separator)}
+        prepared = read_prepared(self.dataset, self.labels, self.manifest, self.index)
+        pairs = {entry.frame: entry for entry in read_entries(self.val_list, "val", prepared, separator)}
         missing = [frame for frame in frames if frame not in pairs]
         if missing:
             raise InputError(f"{self.val_list}: {missing[0]} was evaluated but is not in the list; run evaluate again")

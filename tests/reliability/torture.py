@@ -54,7 +54,7 @@ from stdc import files, recipe
 from stdc.data.archives import extract_archives
 from stdc.data.cityscapes import Archive
 from stdc.data.dataset import EvalDataset
-from stdc.data.lists import read_list
+from stdc.data.entries import read_entries, read_prepared
 from stdc.errors import InputError, StdcError
 from stdc.training import checkpoints
 
@@ -319,10 +319,11 @@ def case_intermediate(templates: Templates, place: Path, chance: Chance) -> Tupl
 
     def read_everything() -> None:
         # What training and evaluation do first.
+        prepared = read_prepared(root, work / "labels", work / "manifest.json", work / "labels.json")
         for split in ("train", "val", "test"):
             path = work / "lists" / f"{split}.txt"
             if path.read_text(encoding="utf-8", errors="replace").strip():
-                entries = read_list(path, root, work / "labels", ",")
+                entries = read_entries(path, split, prepared, ",")
                 dataset = EvalDataset(entries, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
                 for number, entry in enumerate(entries):
                     image, label, _ = dataset[number]
@@ -331,7 +332,7 @@ def case_intermediate(templates: Templates, place: Path, chance: Chance) -> Tupl
                     need(label is not None and label.shape == image.shape[1:], f"label of {entry.frame}")
 
     run = run_main(lambda: _explained(read_everything), "read")
-    if not judge(run, mutations, "read_list and samples"):
+    if not judge(run, mutations, "read_entries and samples"):
         return "refused", mutations
     check_pairs(root, work / "labels", work / "lists")
     return "success", mutations

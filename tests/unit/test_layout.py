@@ -162,3 +162,24 @@ def test_nothing_may_be_written_into_a_dataset(tiny_dataset, tmp_path):
 
 def test_shown_text_is_one_line():
     assert shown("münster\n") == "münster\\n"
+
+
+def test_name_with_escapes_and_marks_is_shown_spelled_out(tiny_dataset):
+    # U+202E turns the direction of writing: what follows would be read from right to left.
+    for name in ("\x1b[31mred.png", "\u202egnp.xxx.png", os.fsdecode(b"\xff\xfe.png")):
+        (tiny_dataset / AACHEN / name).write_bytes(b"x")
+    problems = "\n".join(read_layout(tiny_dataset).problems)
+    for spelled in (r"\x1b[31mred.png", r"\u202egnp.xxx.png", r"\udcff\udcfe.png"):
+        assert spelled in problems
+    assert problems.replace("\n", "").isprintable()
+
+
+def test_folder_with_escapes_in_its_name_is_shown_spelled_out(tmp_path):
+    from programs import assert_refused, run_program
+
+    root = tmp_path / "\x1b]0;title\x07 \u202e"
+    root.mkdir()
+    result = run_program("check_dataset", "--dataset", root, "--output", tmp_path / "m.json", "--log", tmp_path / "log")
+    assert_refused(result, r"\x1b]0;title\x07 \u202e")
+    assert result.stderr.replace("\n", "").isprintable()
+    assert "\x1b" not in (tmp_path / "log").read_text()

@@ -18,6 +18,7 @@ from programs import assert_refused, run_program
 from tiny import make_tiny_dataset, tiny_frames
 
 from stdc.errors import InputError
+from stdc.files import sha256_file
 from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
 from stdc.report import page
@@ -410,8 +411,7 @@ def test_pictures_of_real_files_show_image_truth_and_prediction(tmp_path):
 
 def labeled(tmp_path: Path) -> Any:
     """A tiny dataset with train id rasters; (root, labels folder, pairs by frame)."""
-    from types import SimpleNamespace
-
+    from stdc.data.entry import Entry
     from stdc.data.labels import LABEL_ID_TO_TRAIN_ID
 
     root = make_tiny_dataset(tmp_path / "cityscapes", {"val": ("frankfurt",)}, frames=3, height=64, width=128)
@@ -423,7 +423,7 @@ def labeled(tmp_path: Path) -> Any:
         label = f"gtFine/val/frankfurt/{frame}_gtFine_labelTrainIds.png"
         (labels / label).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(labels / label), LABEL_ID_TO_TRAIN_ID[ids])
-        pairs[frame] = SimpleNamespace(frame=frame, image=root / image, label=labels / label)
+        pairs[frame] = Entry(frame, root / image, labels / label)
         lines.append(f"{image},{label}\n")
     (tmp_path / "val.txt").write_text("".join(lines), encoding="utf-8")
     return root, labels, pairs
@@ -432,7 +432,15 @@ def labeled(tmp_path: Path) -> Any:
 def run_report(tmp_path: Path, root: Path, labels: Path, config: Dict[str, Any]) -> Any:
     (tmp_path / "report.json").write_text(json.dumps(config), encoding="utf-8")
     manifest = made_results.manifest(val_names=tiny_frames(root, "val"))
+    rasters = {}
+    for frame in manifest["frames"]:
+        if frame["split"] == "val":
+            frame["image"]["sha256"] = sha256_file(root / frame["image"]["path"])
+            raster = labels / f"gtFine/val/frankfurt/{frame['frame']}_gtFine_labelTrainIds.png"
+            rasters[f"val/{frame['frame']}"] = sha256_file(raster)
     (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    index = {"manifest_sha256": sha256_file(tmp_path / "manifest.json"), "frames": rasters}
+    (tmp_path / "labels.json").write_text(json.dumps(index), encoding="utf-8")
     made_results.tie(tmp_path / "results", config, tmp_path / "manifest.json", {"val": tmp_path / "val.txt"})
     options = {
         "config": tmp_path / "report.json",
@@ -440,6 +448,7 @@ def run_report(tmp_path: Path, root: Path, labels: Path, config: Dict[str, Any])
         "manifest": tmp_path / "manifest.json",
         "dataset": root,
         "labels": labels,
+        "index": tmp_path / "labels.json",
         "list": tmp_path / "val.txt",
         "verdict": tmp_path / "out" / "verdict.json",
         "report": tmp_path / "out" / "report.html",

@@ -158,3 +158,11 @@ def test_folder_of_someone_else_is_not_replaced_but_an_earlier_dataset_is(tmp_pa
     for _ in range(2):
         make_dataset(section, tmp_path / "own", tmp_path / "i.json", 1)
     assert inventory.check_dataset(tmp_path / "own", "any", 1)["splits"]["train"]["frames"] == 2
+
+
+@pytest.mark.parametrize("key", list(SECTION))
+@pytest.mark.parametrize("value", [None, True, -1, 1.5, "64", [], 10**400])
+def test_value_that_cannot_be_drawn_is_refused_by_its_key(key, value):
+    with pytest.raises(InputError, match=rf"synthetic\.{key}: .*an integer from \d+ to \d+ is expected") as caught:
+        check_section({**SECTION, key: value})
+    assert len(str(caught.value)) < 200

@@ -60,6 +60,7 @@ rule report:
             --manifest {input.manifest:q} \
             --dataset {params.dataset:q} \
             --labels {input.labels:q} \
+            --index {input.index:q} \
             --list {input.val_list:q} \
             --train-list {input.train_list:q} \
             --threads {resources.cpu_threads} \

@@ -20,7 +20,7 @@ def arguments() -> argparse.ArgumentParser:
         "report",
         __doc__ or "",
         "--config report.json --results results/mini --manifest manifest.json --dataset /data/cityscapes "
-        "--labels labels --list val.txt --verdict verdict.json --report report.html",
+        "--labels labels --index labels.json --list val.txt --verdict verdict.json --report report.html",
     )
     for name, kind, text in (
         ("config", "FILE", "stage configuration: name, seeds, dataset_kind, model, train, data, report"),
@@ -28,6 +28,7 @@ def arguments() -> argparse.ArgumentParser:
         ("manifest", "FILE", "manifest of the dataset"),
         ("dataset", "FOLDER", "dataset root; only read"),
         ("labels", "FOLDER", "folder of train id rasters"),
+        ("index", "FILE", "label rasters that were made, of convert_labels"),
         ("list", "FILE", "list of the validation frames"),
         ("verdict", "FILE", "JSON file to write"),
         ("report", "FILE", "HTML file to write; a second one without pictures is written beside it"),
@@ -57,6 +58,7 @@ def main(options: argparse.Namespace) -> None:
         manifest=options.manifest,
         dataset=options.dataset,
         labels=options.labels,
+        index=options.index,
         val_list=options.list,
         train_list=options.train_list,
         benchmarks=options.benchmarks,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import reprlib
 import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Tuple
@@ -16,7 +17,7 @@ from stdc.data import layout
 from stdc.data.labels import LABEL_BY_NAME
 from stdc.data.synthetic.paint import paint
 from stdc.data.synthetic.scene import Piece, make_scene
-from stdc.errors import InputError
+from stdc.errors import InputError, shown
 from stdc.machine.pool import run_parallel
 from stdc.seeds import sample_generator
 
@@ -32,6 +33,12 @@ _DUMMY = ("ego vehicle", "rectification border", "out of roi")
 MARKER = ".stdc-generated"
 #: Every trained class needs a few pixels to be seen at all.
 MIN_HEIGHT, MIN_WIDTH = 64, 128
+#: Beyond these a frame does not fit into memory, or a dataset on any disk.
+MAX_SIDE, MAX_FRAMES = 16_384, 999_999
+MAX_SEED = 2**63 - 1
+
+# Bounded in length, unlike repr().
+_brief = reprlib.Repr().repr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,16 +111,23 @@ def check_section(section: Any) -> None:
     """
     if not isinstance(section, dict):
         raise InputError(
-            f"synthetic: a section with seed, height, width, train, val and test is expected, not {section!r}"
+            f"synthetic: a section with seed, height, width, train, val and test is expected, not {_brief(section)}"
         )
-    least = {"seed": 0, "height": MIN_HEIGHT, "width": MIN_WIDTH, "train": 2, "val": 2, "test": 0}
-    for key, minimum in least.items():
+    limits = {
+        "seed": (0, MAX_SEED),
+        "height": (MIN_HEIGHT, MAX_SIDE),
+        "width": (MIN_WIDTH, MAX_SIDE),
+        "train": (2, MAX_FRAMES),
+        "val": (2, MAX_FRAMES),
+        "test": (0, MAX_FRAMES),
+    }
+    for key, (least, most) in limits.items():
         value = section.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-            raise InputError(f"synthetic.{key}: {value!r}; an integer of at least {minimum} is expected")
-    unknown = sorted(set(section) - set(least))
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise InputError(f"synthetic.{key}: {_brief(value)}; an integer from {least} to {most} is expected")
+    unknown = sorted(set(section) - set(limits))
     if unknown:
-        raise InputError(f"synthetic.{unknown[0]}: no such key; known are {', '.join(least)}")
+        raise InputError(f"synthetic.{shown(unknown[0])[:60]}: no such key; known are {', '.join(limits)}")
 
 
 def write_frame(frame: Frame, section: Mapping[str, Any], root: Path) -> Dict[str, str]:
