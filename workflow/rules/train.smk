@@ -72,7 +72,7 @@ rule train:
             --devices {resources.devices} \
             --threads {resources.cpu_threads} \
             --workers {resources.workers} {params.micro_batch:q} \
-            --frame-cache {resources.frame_cache:q} \
+            --frame-cache={resources.frame_cache:q} \
             --frame-cache-gb {resources.frame_cache_gb} \
             --step-limit {resources.step_limit_s} \
             --pause-limit {resources.pause_limit_s} \
