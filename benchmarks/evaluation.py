@@ -113,8 +113,9 @@ def _end_to_end(bench: Bench) -> Row:
         must=2.5 if bench.peer else None,
         aim=4.0 if bench.peer else None,
         equal=f"our Paddle but for {found['differing_cells']} of {found['pixels']:,} counts",
-        note=f"{'PaddleSeg with its calculate_area mended' if bench.peer else 'beside our Paddle'}; "
-        f"our own Paddle backend {np.median(found['paddle']):.2f} s",
+        note=("PaddleSeg with its calculate_area mended" if bench.peer else "beside our Paddle")
+        + f"; our own Paddle backend {np.median(found['paddle']):.2f} s; CPU s per image: "
+        + ", ".join(f"{name} {value:.2f}" for name, value in sorted(found["cpu"].items())),
     )
 
 
@@ -142,14 +143,17 @@ def _measure_end_to_end(options: argparse.Namespace) -> Dict[str, Any]:
     if options.peer:
         sides["peer"] = _peer_evaluation(options.scratch / "peer", entries)
     seconds: Dict[str, List[float]] = {name: [] for name in sides}
+    cpu_seconds: Dict[str, float] = {}
     for number in range(options.rounds + 1):
         for name, side in sides.items():
-            started = time.perf_counter()
+            started, cpu_started = time.perf_counter(), time.process_time()
             side()
             if number:
                 seconds[name].append((time.perf_counter() - started) / len(entries))
+                cpu_seconds[name] = (time.process_time() - cpu_started) / len(entries)
     moved = int(np.abs(confusions["paddle"] - confusions["onnxruntime"]).sum())
-    return {"peer": None, **seconds, "differing_cells": moved, "pixels": int(confusions["paddle"].sum())}
+    pixels = int(confusions["paddle"].sum())
+    return {"peer": None, **seconds, "cpu": cpu_seconds, "differing_cells": moved, "pixels": pixels}
 
 
 def _peer_evaluation(root: Path, entries: List[Any]) -> Callable[[], None]:
