@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -65,6 +66,27 @@ def test_there_is_a_report_and_a_verdict(twice: Tuple[Workflow, Workflow]) -> No
     assert "<html" in (results / "report.html").read_text(encoding="utf-8")[:2000]
 
 
+def test_both_backends_predict_the_validation_images_alike(twice: Tuple[Workflow, Workflow]) -> None:
+    if importlib.util.find_spec("onnxruntime") is None:
+        pytest.skip("onnxruntime is not installed in this Python")
+    metrics = json.loads((twice[0].place / "results/mini/seed0/metrics.json").read_text(encoding="utf-8"))
+    compared = metrics["backend_comparison"]
+    assert metrics["protocol"]["backend"].startswith("paddle") and compared["backend"].startswith("onnxruntime")
+    assert (compared["images"], compared["pixels"]) == (16, 16 * 128 * 256)
+    # Seen: none. Two classes may be as good as equal at a pixel.
+    assert compared["differing_pixels"] <= 16
+
+
+def test_a_trained_network_is_exported_by_name(twice: Tuple[Workflow, Workflow]) -> None:
+    outcome = twice[0].run("--", "export")
+    assert outcome.jobs() == {"export": 1}
+    folder = twice[0].place / "results/mini/export"
+    description = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    assert {path.name for path in folder.iterdir()} >= {"export.json", *description["files"]}
+    metrics = json.loads((twice[0].place / "results/mini/seed0/metrics.json").read_text(encoding="utf-8"))
+    assert description["weights_sha256"] == metrics["protocol"]["weights_sha256"]
+
+
 def test_the_second_time_there_is_nothing_to_do(twice: Tuple[Workflow, Workflow]) -> None:
     assert twice[0].run().jobs() == {}
 
@@ -90,7 +112,7 @@ def test_it_visibly_learns(twice: Tuple[Workflow, Workflow], tmp_path: Path) -> 
         *("--dataset", manifest.parent / "dataset"),
         *("--labels", manifest.parent / "labels"),
         *("--list", next(manifest.parent.glob("lists-*/val.txt"))),
-        *("--manifest", manifest),
+        *("--manifest", manifest, "--index", manifest.parent / "labels.json"),
         *("--output", tmp_path / "metrics.json"),
     )
     assert result.returncode == 0, result.stderr
