@@ -24,7 +24,7 @@ from stdc.evaluation import evaluate, metrics
 from stdc.evaluation.document import Computed, document
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import state_arrays, with_unused_heads
-from stdc.prediction import predict
+from stdc.prediction import backends, predict
 from stdc.prediction.protocols import Protocol, read_protocols
 from stdc.recipe import Network
 from stdc.weights import array_files
@@ -326,6 +326,29 @@ def test_program_gives_equal_bytes_on_one_device_and_two(prepared: Path, trained
     assert document["protocol"]["size"] == [32, 64] and document["images"] == 4
     assert set(document["iiou"]) == {"class_iiou", "category_iiou", "miiou"}
     assert str(prepared) not in outputs[0].decode()
+
+
+@pytest.mark.skipif(not backends.has_onnxruntime(), reason="onnx and onnxruntime are not installed in this Python")
+def test_program_with_onnxruntime_states_backend_and_difference(prepared: Path, trained: Dict[str, Path]) -> None:
+    config = json.loads((prepared / "evaluate.json").read_text())
+    documents = []
+    for backend in ("paddle", "onnxruntime"):
+        config["evaluate"].update(backend=backend, compared_images=3)
+        (prepared / "evaluate.json").write_text(json.dumps(config))
+        output = prepared / f"{backend}.json"
+        done = program("evaluate", prepared, trained["stdc1"], "--output", str(output))
+        assert done.returncode == 0, done.stderr
+        documents.append(json.loads(output.read_text()))
+    paddles, others = documents
+    assert others["protocol"]["backend"] == paddles["backend_comparison"]["backend"]
+    assert paddles["protocol"]["backend"] == others["backend_comparison"]["backend"]
+    for found in documents:
+        compared = found["backend_comparison"]
+        assert (compared["images"], compared["pixels"]) == (3, 3 * 32 * 64)
+        # An untrained network tells classes apart by little; where it does, both agree.
+        assert compared["differing_pixels"] <= 0.01 * compared["pixels"]
+    moved = np.abs(np.array(paddles["confusion"]) - np.array(others["confusion"])).sum()
+    assert moved <= 2 * 0.01 * 4 * 32 * 64
 
 
 @pytest.mark.parametrize("devices", ["1", "2"])
