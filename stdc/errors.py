@@ -16,7 +16,9 @@ def shown(text: object) -> str:
 def shortened(text: object, longest: int = 120) -> str:
     """`shown`, and cut after so many characters: what comes from outside can be of any length."""
     whole = str(text)
-    return shown(whole if len(whole) <= longest else whole[:longest] + "…")
+    # Escapes are longer than what they stand for, so it may have to be cut twice.
+    escaped = shown(whole[: longest + 1])
+    return escaped if len(escaped) <= longest else escaped[:longest] + "…"
 
 
 def shown_lines(text: object) -> str:

@@ -14,6 +14,7 @@ Those on the containers:
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import struct
@@ -82,10 +83,10 @@ def read_torch(path: files.PathLike) -> Arrays:
         raise InputError(f"{path}: no such file") from None
     except RefusedError as refused:
         raise InputError(f"{path}: refused: {refused}") from None
-    # A failing disk is no damaged file, and says so itself. A damaged pickle or archive can raise nearly anything else;
-    # none of it says more than this.
+    # A failing disk is no damaged file, and says so itself; but an archive can name places that no file has. A damaged
+    # pickle or archive can raise nearly anything else; none of it says more than this.
     except OSError as error:
-        if error.errno is not None:
+        if error.errno not in (None, errno.EINVAL, errno.EOVERFLOW):
             raise
         raise InputError(f"{path}: not a readable torch checkpoint ({error})") from None
     except Exception as error:

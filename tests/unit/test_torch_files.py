@@ -194,6 +194,25 @@ def test_an_entry_that_unpacks_to_more_than_promised_is_refused_unread(tmp_path:
         read_torch(path)
 
 
+def test_an_archive_that_names_a_place_before_its_start_is_damaged(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "place.pth", {"weight": tensor("0", (6,), 6)}, {"0": SIX.tobytes()})
+    data = bytearray(path.read_bytes())
+    # The end record says where the table of contents starts; a larger number moves all entries before the file.
+    end = data.index(b"PK\x05\x06")
+    (start,) = struct.unpack("<I", data[end + 16 : end + 20])
+    data[end + 16 : end + 20] = struct.pack("<I", start + 5000)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"place\.pth: not a readable torch checkpoint"):
+        read_torch(path)
+
+
+def test_a_name_of_control_characters_stays_short(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "name.pth", {"weight": Call("torch", "\x07" * 5000, 1)}, {})
+    with pytest.raises(InputError, match="asks to run") as caught:
+        read_torch(path)
+    assert len(str(caught.value).replace(str(path), "")) < 400 and str(caught.value).isprintable()
+
+
 def test_legacy_numbers_of_another_count_are_refused(tmp_path: Path) -> None:
     path = write_legacy(tmp_path / "count.pth", {"w": tensor("0", (6,), 6)}, {"0": SIX.tobytes()}, {"0": 2**40})
     with pytest.raises(InputError, match=r"count\.pth: "):
