@@ -246,7 +246,7 @@ def overlaps(confusion: np.ndarray) -> Dict[str, List[int]]:
 
 
 def figures(confusion: np.ndarray) -> Dict[str, Any]:
-    """The figures of one evaluation by name, as `metrics.json` holds them.
+    """The figures of one evaluation by name, as `metrics.json` holds them; scores are fractions, not percentages.
 
     Args:
         confusion: (19, 19); or (19, 34), then `untrained_predictions` holds the columns of labels that are not trained.

@@ -14,6 +14,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
+from cityscapesscripts.helpers.labels import trainId2label
 from PIL import Image
 
 from stdc.data.dataset import EvalDataset
@@ -22,6 +23,7 @@ from stdc.errors import InputError
 from stdc.evaluation import counts as counting
 from stdc.evaluation import evaluate, metrics
 from stdc.evaluation.document import Computed, document
+from stdc.evaluation.pictures import PART_WIDTH, PredictionPictures
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import state_arrays, with_unused_heads
 from stdc.prediction import backends, predict
@@ -223,6 +225,19 @@ def test_training_mode_comes_back(dataset: EvalDataset) -> None:
     done: List[int] = []
     evaluate.evaluate(model, dataset, [FULL], [2, 0], lambda: done.append(1))
     assert model.training and len(done) == 2
+
+
+def test_pictures_are_drawn_from_the_predictions_that_are_made_anyway(network: TinyNet, dataset: EvalDataset) -> None:
+    pictures = PredictionPictures(dataset, [0, 2, 4], 2)
+    evaluate.evaluate(network, dataset, [FULL], [0, 2, 4], watches=[pictures.watch])
+    assert network.calls == 3
+    assert sorted(pictures.drawn) == ["ulm_000000_000019", "ulm_000004_000019"]
+    drawn = pictures.drawn["ulm_000004_000019"]
+    # 25 x 37 pixels, enlarged to the width of a part without mixing colors.
+    assert drawn.shape == (round(25 * PART_WIDTH / 37), 3 * PART_WIDTH, 3)
+    (prediction,) = predict.predict(network, dataset[4][0], [FULL])
+    expected = {trainId2label[number].color for number in np.unique(prediction).tolist()}
+    assert {tuple(color) for color in np.unique(drawn[:, 2 * PART_WIDTH :].reshape(-1, 3), axis=0).tolist()} == expected
 
 
 def test_unreadable_image_ends_the_evaluation_by_name(network: TinyNet, dataset: EvalDataset) -> None:
