@@ -157,7 +157,9 @@ def test_schema_and_recipe_dataclass_have_the_same_keys() -> None:
     assert governed == set(PRESETS["paddleseg"])
 
 
-@pytest.mark.parametrize("part", [*PARTS, recipe.Network], ids=lambda part: part.__name__)
+@pytest.mark.parametrize(
+    "part", [*PARTS, recipe.Network, recipe.Evaluation, recipe.Speed], ids=lambda part: part.__name__
+)
 def test_schema_and_recipe_dataclass_have_the_same_bounds_and_defaults(part: Any) -> None:
     stated = SCHEMA["properties"][part.section]["properties"]
     for field in dataclasses.fields(part):
