@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Optional, Tuple
 
@@ -234,7 +235,11 @@ def _downloaded(
             f"{by_hand}{random}"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = files.temporary_path(folder / Path(entry.file if entry else "download").name)
+    name = entry.file if entry else "download"
+    for left in folder.glob(files.temporary_path(name).name.replace(str(os.getpid()), "*")):
+        # Of a killed download: nobody else downloads into this folder, which belongs to one run at a time.
+        left.unlink()
+    temporary = files.temporary_path(folder / name)
     log(f"downloading {shown_source(address)}")
     try:
         try:

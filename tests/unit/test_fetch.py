@@ -50,6 +50,12 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def wanted(source: object, sha256: Optional[str] = None, whole: bool = False, backbone: str = "stdc1") -> Wanted:
     key = "model.init_from" if whole else "model.pretrained"
     return Wanted(key=key, source=str(source), sha256=sha256, backbone=backbone, whole=whole)
@@ -223,6 +229,9 @@ def test_without_a_network_the_file_to_place_is_named_within_seconds(
         address = f"https://127.0.0.1:{nobody.getsockname()[1]}/STDCNet1.tar.gz"
         entry = sources.registry()["paddleseg-stdc1"]
         monkeypatch.setattr(fetch, "registry", lambda: {entry.name: dataclasses.replace(entry, address=address)})
+        # What a download left that was killed.
+        (tmp_path / "weights").mkdir()
+        (tmp_path / "weights" / ".tmp-4711-STDCNet1.tar.gz").touch()
         started = time.monotonic()
         said = get(wanted("paddleseg-stdc1", "first-seen"), tmp_path / "weights" / "w.safetensors")[-1]
     assert time.monotonic() - started < 5
@@ -278,6 +287,20 @@ def test_a_handshake_that_never_ends_is_given_up(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="download failed"):
             download(f"https://localhost:{silent.getsockname()[1]}/w", tmp_path / "w", Limits(1, 1, 1))
         assert time.monotonic() - started < 3
+
+
+def test_a_proxy_is_asked_where_the_environment_names_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: List[str] = []
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        asked.append(handler.path)
+        sending(b"through the proxy")(handler)
+
+    with served(answer) as root:
+        monkeypatch.setenv("http_proxy", root)
+        monkeypatch.delenv("no_proxy", raising=False)
+        download("http://example.invalid/w", tmp_path / "w")
+    assert asked == ["http://example.invalid/w"] and (tmp_path / "w").read_bytes() == b"through the proxy"
 
 
 def test_an_early_end_is_told_as_such(tmp_path: Path) -> None:
