@@ -38,7 +38,7 @@ def test_recipe_that_makes_objects_or_runs_code_is_refused(tmp_path: Path) -> No
         "tag": (f"{tiny}\ndataset: {tag}\n", "not valid JSON or YAML"),
         # Snakemake evaluates such a file; the run is refused all the same.
         "template": (f"__use_yte__: true\n{tiny}", "__use_yte__: this is a template"),
-        "password": (f"{tiny}\nmodel: {{pretrained: {source}}}\n", "carries a name, a password or a query"),
+        "password": (f"{tiny}\nmodel: {{pretrained: {source}}}\n", "carries a name, a password, a query or a fragment"),
     }
     for name, (text, said) in cases.items():
         path = tmp_path / f"{name}.yaml"
