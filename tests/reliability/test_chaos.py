@@ -34,8 +34,7 @@ def test_recipe_that_makes_objects_or_runs_code_is_refused(tmp_path: Path) -> No
     tag = f'!!python/object/apply:os.system ["touch {tmp_path}/ran"]'
     source = f"{{source: 'https://me:hunter2@example.invalid/w', sha256: {'0' * 64!r}}}"
     cases = {
-        # Snakemake's loader refuses the tag before this project has the word.
-        "tag": (f"{tiny}\ndataset: {tag}\n", "not valid JSON or YAML"),
+        "tag": (f"{tiny}\ndataset: {tag}\n", "is not plain YAML"),
         # Snakemake evaluates such a file; the run is refused all the same.
         "template": (f"__use_yte__: true\n{tiny}", "__use_yte__: this is a template"),
         "password": (f"{tiny}\nmodel: {{pretrained: {source}}}\n", "carries a name, a password, a query or a fragment"),
