@@ -185,7 +185,7 @@ def test_weights_of_another_network_are_refused_in_words(workflow: Workflow, tmp
             "--", "results/tiny-judge/seed0/model.pdparams",
         )  # fmt: skip
         assert outcome.returncode == 2, outcome.text
-        assert Path(name).name in outcome.text[outcome.text.index("stdc: import_weights failed") :]
+        assert Path(name).name in outcome.text[outcome.text.index("stdc: import_weights (seed 0) failed") :]
 
 
 def test_every_job_left_a_log_and_a_benchmark(finished: Finished) -> None:
