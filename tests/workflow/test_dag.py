@@ -132,6 +132,7 @@ def test_the_forecast_is_told_once_before_the_first_job(finished: Finished) -> N
     text = finished.first.text
     assert text.count("forecast: dataset: ") == 1
     assert text.index("forecast: dataset: ") < text.index("] check_dataset ...")
+    assert "forecast:   - the dataset is not the full Cityscapes: 4 training and 4 validation frames" in text
 
 
 def test_the_users_dataset_is_untouched_and_its_name_is_never_run(finished: Finished) -> None:
