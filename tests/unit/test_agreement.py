@@ -35,6 +35,7 @@ def write_run(folder: Path) -> ReportJob:
         manifest=folder / "manifest.json",
         dataset=folder / "none",
         labels=folder / "none",
+        index=folder / "none",
         val_list=lists["val"],
         train_list=lists["train"],
         benchmarks=[],
@@ -206,7 +207,7 @@ def test_program_ends_with_2_and_the_pair(tmp_path: Path) -> None:
     write_run(tmp_path)
     edited(better)(tmp_path / "seed0" / "metrics.json")
     words = {name: tmp_path / f"{name}.json" for name in ("config", "manifest")}
-    words.update(config=tmp_path / "report.json", results=tmp_path, dataset=tmp_path, labels=tmp_path)
+    words.update(config=tmp_path / "report.json", results=tmp_path, dataset=tmp_path, labels=tmp_path, index=tmp_path)
     words.update({"list": tmp_path / "val.txt", "train-list": tmp_path / "train.txt"})
     words.update(verdict=tmp_path / "out" / "verdict.json", report=tmp_path / "out" / "report.html")
     done = run_program("report", *[word for key, value in words.items() for word in (f"--{key}", value)])

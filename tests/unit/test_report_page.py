@@ -350,6 +350,7 @@ def read_all(folder: Path) -> None:
         manifest=folder / "manifest.json",
         dataset=folder / "none",
         labels=folder / "none",
+        index=folder / "none",
         val_list=folder / "val.txt",
         train_list=None,
         benchmarks=[],
