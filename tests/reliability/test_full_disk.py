@@ -124,7 +124,7 @@ def test_full_disk_at_the_report_leaves_no_verdict_and_no_half_page(
 
     def report(out: Path) -> subprocess.CompletedProcess[str]:
         places = {"config": "report.json", "results": "results", "manifest": "manifest.json"}
-        places.update({"dataset": "no", "labels": "no", "list": "val.txt"})
+        places.update({"dataset": "no", "labels": "no", "index": "no", "list": "val.txt"})
         words = [word for key, name in places.items() for word in (f"--{key}", str(tmp_path / name))]
         return run_program("report", *words, "--verdict", out / "verdict.json", "--report", out / "report.html")
 
