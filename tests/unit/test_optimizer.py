@@ -105,3 +105,20 @@ def test_state_of_another_network_is_refused(model):
     optimizer, _ = one_step(model, "paddleseg")
     with pytest.raises(InputError, match="optimizer state of gone, which this network does not have"):
         restore_optimizer(optimizer, model, {"gone.velocity": np.zeros(3, np.float32)})
+
+
+@pytest.mark.parametrize("preset", ["paddleseg", "authors"])
+def test_one_kernel_for_many_parameters_gives_the_bytes_of_single_updates(preset, monkeypatch):
+    results = []
+    for fused in (True, False):
+        monkeypatch.setattr("stdc.training.optimizer._FUSED", fused)
+        with paddle.utils.unique_name.guard():
+            paddle.seed(1)
+            network = build_segmentor("stdc1")
+            optimizer, steps = one_step(network, preset)
+            arrays = optimizer_arrays(optimizer, network)
+        results.append(({name: after for name, (_, _, after) in steps.items()}, arrays))
+    (weights, state), (single_weights, single_state) = results
+    assert set(state) == set(single_state)
+    assert all(np.array_equal(weights[name], single_weights[name]) for name in weights)
+    assert all(np.array_equal(state[name], single_state[name]) for name in state)
