@@ -20,7 +20,7 @@ ARGS :=
 # Results folder of make crate: make crate RESULTS=results/mini ARGS="--license <address of a license>"
 RESULTS := results/mini
 
-.PHONY: help setup run status test lint format types parity torture chaos chaos-workers bench floor images image-test lock lock-cuda3 docs crate pictures clean
+.PHONY: help setup run status test lint format types parity torture chaos chaos-workers bench floor device-acceptance images image-test lock lock-cuda3 docs crate pictures clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench: setup ## measure speed beside PaddleSeg into benchmarks/RESULTS.md (insta
 
 floor: ## run the unit tests on Python 3.8 with Paddle 2.6.2 and 2.4.2 (downloads 0.8 GB once); says so where there is no such Python
 	@tests/floor/run.sh $(ARGS)
+
+device-acceptance: setup ## try a device for the first time: ordered steps, figures with bounds, JSON (ARGS="--device gpu --devices 1"; 15 minutes)
+	@$(TRAIN) tests/devices/acceptance.py $(ARGS)
 
 torture: setup ## hundreds of damaged and hostile inputs against every program (ARGS="--help" for its options)
 	@$(TRAIN) tests/reliability/torture.py $(ARGS)

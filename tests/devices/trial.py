@@ -109,10 +109,10 @@ class Trial:
             "--devices", devices, "--threads", 1,
         )  # fmt: skip
 
-    def measure_speed(self, out: Path, output: Path, device: str) -> Result:
+    def measure_speed(self, out: Path, output: Path, device: str, **speed: int) -> Result:
         """Measure the speed of the weights that a training left in `out`."""
         config = out / "speed.json"
-        config.write_text(json.dumps({"model": MODEL, "speed": SPEED}))
+        config.write_text(json.dumps({"model": MODEL, "speed": {**SPEED, **speed}}))
         return self.run(
             "measure_speed", "--config", config, "--weights", out / "model.pdparams",
             "--history", out / "history.jsonl", "--provenance", out / "provenance.json", "--output", output,

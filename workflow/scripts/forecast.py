@@ -15,6 +15,7 @@ from typing import Any, Dict, Mapping
 import program
 from stdc.errors import InputError
 from stdc.files import write_json
+from stdc.machine.kinds import KINDS
 
 #: Reasons per figure that are enough where a run is about to start.
 _BRIEF = 3
@@ -87,10 +88,10 @@ def with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = program.parser("forecast", __doc__ or "")
+    parser = program.parser("forecast", __doc__ or "", "--config config/config.yaml")
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a recipe; - reads JSON from stdin")
     parser.add_argument("--dataset", metavar="FOLDER", help="default: the recipe's own")
-    parser.add_argument("--device", help="default: STDC_DEVICE, or the recipe's")
+    parser.add_argument("--device", choices=KINDS, help="default: STDC_DEVICE, or the recipe's")
     parser.add_argument("--devices", type=int, metavar="N", help="default: STDC_DEVICES, or those in this machine")
     parser.add_argument("--directory", type=Path, default=Path(), metavar="FOLDER", help="where the run will work")
     parser.add_argument("--brief", action="store_true", help=f"at most {_BRIEF} reasons per figure")
