@@ -135,6 +135,13 @@ def test_the_forecast_is_told_once_before_the_first_job(finished: Finished) -> N
     assert "forecast:   - the dataset is not the full Cityscapes: 4 training and 4 validation frames" in text
 
 
+def test_snakemakes_own_report_can_be_made(finished: Finished, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    outcome = finished.workflow("--report", page, *finished.options)
+    assert outcome.returncode == 0, outcome.text
+    assert page.is_file()
+
+
 def test_the_users_dataset_is_untouched_and_its_name_is_never_run(finished: Finished) -> None:
     assert snapshot(finished.dataset) == finished.before
     assert not (finished.code / "x").exists()
