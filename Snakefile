@@ -44,7 +44,7 @@ rule all:
 
 
 onstart:
-    check_interpreter()
+    check_machine()
     use_terminal()
     session.be_patient()
     run_lock()

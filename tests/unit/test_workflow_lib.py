@@ -203,3 +203,39 @@ def test_code_inputs_follow_imports_through_functions_and_packages(tmp_path: Pat
         "workflow/scripts/go.py",
         "workflow/scripts/program.py",
     ]
+
+
+def test_code_from_the_future_is_told_before_its_outputs_are_thrown_away(tmp_path: Path) -> None:
+    code = [tmp_path / name for name in ("a.py", "b.py")]
+    for file in code:
+        file.touch()
+    assert session.clock_problem(code) is None
+    os.utime(code[1], (5000, 5000))
+    assert session.clock_problem(code, now=1e12) is None
+    problem = session.clock_problem([code[1]], now=1400.0)
+    assert problem is not None and problem.startswith(f"{code[1]}: its time lies 3600 s ahead of this machine's clock")
+
+
+def test_a_folder_of_temporary_files_without_room_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert session.temporary_folder_problem() is None
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(session.tempfile, "NamedTemporaryFile", full)
+    problem = session.temporary_folder_problem()
+    assert problem is not None and "No space left on device; make room there" in problem
+
+
+def test_an_environment_that_may_not_be_looked_at_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert session.python_beside(tmp_path) == sys.executable
+    python = tmp_path / ".venv" / "train" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    assert session.python_beside(tmp_path) == str(python)
+
+    def forbidden(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", forbidden)
+    assert session.python_beside(tmp_path) == sys.executable

@@ -29,6 +29,11 @@ def code_of(root: Path, program: str) -> List[str]:
     return sorted(files)
 
 
+def programs(root: Path) -> List[str]:
+    """Names of the programs that rules start."""
+    return sorted(path.stem for path in (root / "workflow" / "scripts").glob("*.py") if path.stem != "program")
+
+
 @functools.lru_cache(maxsize=None)
 def _imports(root: Path, file: str) -> List[str]:
     """Files of this repository that `file` imports or names itself, with the packages they lie in."""

@@ -13,13 +13,18 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import IO, Dict, List, Mapping, NamedTuple, NoReturn, Optional, Sequence
+from typing import IO, Dict, Iterable, List, Mapping, NamedTuple, NoReturn, Optional, Sequence
 
 from terminal import FailedJob
 
 LOCK_FILE = ".stdc.lock"
+#: Clocks of a file server and of this machine may differ a little.
+CLOCK_TOLERANCE_S = 1.0
+#: What must fit into the folder of temporary files.
+TEMPORARY_BYTES = 1 << 20
 #: What a file system without locks answers.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 #: What programs leave beside their logs (workflow/scripts/program.py), and their exit codes.
@@ -35,6 +40,43 @@ class ProgramError(NamedTuple):
     program: str
     exit_code: int
     message: str
+
+
+def python_beside(code: Path) -> str:
+    """The interpreter that the set-up made beside the Snakefile, or Snakemake's own where there is none to be seen."""
+    beside = code / ".venv" / "train" / "bin" / "python"
+    try:
+        return str(beside) if beside.exists() else sys.executable
+    except OSError:
+        # Behind a link into a folder of another user's.
+        return sys.executable
+
+
+def clock_problem(files: Iterable[Path], now: Optional[float] = None) -> Optional[str]:
+    """Why Snakemake would throw away what is made: it deletes outputs that are older than the code that made them."""
+    limit = (time.time() if now is None else now) + CLOCK_TOLERANCE_S
+    ahead = [(file.stat().st_mtime - limit, file) for file in set(files) if file.stat().st_mtime > limit]
+    if not ahead:
+        return None
+    seconds, file = max(ahead)
+    return (
+        f"{file}: its time lies {seconds + CLOCK_TOLERANCE_S:.0f} s ahead of this machine's clock, as do those of "
+        f"{len(ahead) - 1} other files, and Snakemake would delete what is made from them; set the clock, or run "
+        f"`touch` on the files"
+    )
+
+
+def temporary_folder_problem() -> Optional[str]:
+    """Why Snakemake's plans and the programs' small files have no place; None where they have."""
+    # Python passes over a folder that is full; what Snakemake plans with takes TMPDIR at its word.
+    where = os.environ.get("TMPDIR") or tempfile.gettempdir()
+    try:
+        with tempfile.NamedTemporaryFile(dir=where) as handle:
+            handle.write(bytes(TEMPORARY_BYTES))
+            handle.flush()
+    except OSError as error:
+        return f"{where}: {error.strerror}; make room there, or name another folder by the variable TMPDIR"
+    return None
 
 
 def interpreter_problem(python: str) -> Optional[str]:

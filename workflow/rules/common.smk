@@ -154,8 +154,8 @@ STAGES = {
 # ---- code and interpreter
 
 # One setting names the interpreter of the programs; it may be older than Snakemake's. Jobs inherit it, also on a cluster.
-_beside = CODE / ".venv" / "train" / "bin" / "python"
-os.environ.setdefault("STDC_PYTHON", str(_beside) if _beside.exists() else sys.executable)
+if "STDC_PYTHON" not in os.environ:
+    os.environ["STDC_PYTHON"] = session.python_beside(CODE)
 os.environ.update(session.job_environment(CODE))
 # For the report. In the environment, so that another number of cores is no reason to make it again; and as it was first
 # typed: on a cluster, each job has a snakemake of its own.
@@ -178,10 +178,17 @@ def script(program):
 # ---- one run at a time, and what it says at the end
 
 
-def check_interpreter():
-    problem = session.interpreter_problem(os.environ.get("STDC_PYTHON", ""))
+def check_machine():
+    """What no recipe can help, told before a stage has worked for nothing."""
+    problem = session.interpreter_problem(os.environ.get("STDC_PYTHON", "")) or session.clock_problem(
+        [file for name in code_inputs.programs(CODE) for file in map(Path, code(name))]
+    )
     if problem:
         stop([problem])
+    problem = session.temporary_folder_problem()
+    if problem:
+        print(f"stdc: {problem}", file=sys.stderr, flush=True)
+        raise SystemExit(1)
 
 
 def run_lock():
