@@ -187,7 +187,8 @@ class Kernels(Part):
     Attributes:
         cudnn_exhaustive_search: take the fastest kernel by trying them; results then vary from run to run.
         cudnn_batchnorm_spatial_persistent: faster batch norm on NVIDIA.
-        deterministic: kernels that give equal bits in equal runs, where the device has them.
+        deterministic: deterministic kernels for convolution and pooling, and no exhaustive search. On GPUs the backward
+            passes of upsampling and depthwise convolution still add in changing order.
         amp: type that convolutions and other safe operations compute in, "bfloat16" or "float16" (Paddle's level O1),
             or "none"; losses and weights stay float32.
     """

@@ -62,10 +62,11 @@ class LeftOut(Exception):
 class Acceptance:
     """The steps, in order. Each takes what the ones before have left in `folder`."""
 
-    def __init__(self, device: str, devices: int, folder: Path) -> None:
+    def __init__(self, device: str, devices: int, folder: Path, small: bool = False) -> None:
         self.device, self.devices, self.folder = device, devices, folder
         self.trial = Trial(folder / "data", environment=EXACT)
-        self.sizes = ON_CPU if device == CPU else PUBLISHED
+        self.small = small or device == CPU
+        self.sizes = ON_CPU if self.small else PUBLISHED
 
     def measure(self, part: str, device: str, environment: Optional[Dict[str, str]] = None, **options: int) -> Any:
         command = [sys.executable, str(Path(__file__).with_name("measure.py")), part, "--device", device]
@@ -99,8 +100,8 @@ class Acceptance:
             problems = [row for row in read(report)["findings"] if row["level"] == "problem"]
             named = "; ".join(f"{row['check']}: {row['found']}" for row in problems)
             figures.append(equal(f"problems, {words}", named or "none", "none"))
-            (evaluated,) = [row["found"] for row in read(report)["findings"] if row["check"] == "two images evaluated"]
-            if "logits within" in evaluated:
+            rows = [row["found"] for row in read(report)["findings"] if row["check"] == "two images evaluated"]
+            for evaluated in (row for row in rows if "logits within" in row):
                 value = float(evaluated.split("logits within ")[1].split()[0])
                 figures.append(at_most(f"logits against the CPU's, {words}", value, bound))
         return figures
@@ -119,7 +120,7 @@ class Acceptance:
         figures = []
         for name, value in self.measure("topk", self.device).items():
             if name.endswith("_ms"):
-                figures.append(Figure(name, value) if self.device == CPU else at_most(name, value, 30.0))
+                figures.append(Figure(name, value) if self.small else at_most(name, value, 30.0))
             elif name.endswith("_equal"):
                 figures.append(equal(name, value, True))
         return figures
@@ -203,12 +204,12 @@ class Acceptance:
 
     def speed(self) -> List[Figure]:
         """Inference at the published sizes."""
-        sizes = ((1024, 2048), (768, 1536), (512, 1024)) if self.device != CPU else ((64, 128),)
+        sizes = ((1024, 2048), (768, 1536), (512, 1024)) if not self.small else ((64, 128),)
         figures = []
         trial = Trial(self.trial.folder, environment={"NVIDIA_TF32_OVERRIDE": "1"})
         for height, width in sizes:
             output = self.folder / f"speed {height}.json"
-            iterations = 100 if self.device != CPU else 3
+            iterations = 3 if self.small else 100
             section = {"height": height, "width": width, "warmup": 20, "iterations": iterations}
             done(trial.measure_speed(self.folder / f"30 {self.device}", output, self.device, **section))
             inference = read(output)["inference"]
@@ -279,8 +280,9 @@ def run(
                 entry["reason"] = "; ".join(f"{figure.name}: {figure.value}, not {figure.bound}" for figure in missed)
         except LeftOut as reason:
             entry.update(outcome="left out", reason=str(reason))
-        except (RuntimeError, subprocess.TimeoutExpired) as error:
-            entry.update(outcome="failed", reason=str(error))
+        except Exception as error:
+            # Whatever it is, the figures of the other steps are worth having.
+            entry.update(outcome="failed", reason=f"{type(error).__name__}: {error}")
         entry["seconds"] = round(time.monotonic() - started, 1)
         found.append(entry)
         reason = entry.get("reason", "")
@@ -298,6 +300,7 @@ def arguments() -> argparse.ArgumentParser:
         "--steps", nargs="+", choices=STEPS, default=STEPS, metavar="NAME", help=f"of {', '.join(STEPS)}"
     )
     parser.add_argument("--all", action="store_true", help="go on after a failure")
+    parser.add_argument("--small", action="store_true", help="small sizes on a device too: for a stand-in")
     parser.add_argument("--output", type=Path, default=Path("acceptance.json"), metavar="FILE")
     return parser
 
@@ -306,7 +309,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     options = arguments().parse_args(argv)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        acceptance = Acceptance(options.device, options.devices, Path(folder))
+        acceptance = Acceptance(options.device, options.devices, Path(folder), options.small)
         found = run(
             acceptance, tuple(options.steps), options.all, lambda line: print(line, file=sys.stderr, flush=True)
         )

@@ -47,8 +47,10 @@ class Trial:
 
     def __init__(self, folder: Path, python: str = sys.executable, environment: Optional[Mapping[str, str]] = None):
         self.folder, self.python = folder, python
-        # Importing Paddle, which this process has done, leaves its own folder of plug-ins in the environment.
-        own = {name: value for name, value in os.environ.items() if name != "CUSTOM_DEVICE_ROOT"}
+        own = dict(os.environ)
+        if "paddle" in sys.modules:
+            # Importing Paddle leaves its own folder of plug-ins in this process's environment.
+            own.pop("CUSTOM_DEVICE_ROOT", None)
         self.environment = {**own, "OMP_NUM_THREADS": "1", **(environment or {})}
         if not (folder / "lists").exists():
             self._prepare()
