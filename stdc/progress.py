@@ -53,11 +53,13 @@ class Progress:
         stream.flush()
 
     def finish(self) -> None:
-        """Write the last line: how many in what time."""
+        """Write the last line, how many in what time; none after short work, of which nothing was said."""
         stream = self._stream or sys.stderr
         seconds = self._clock() - self._start
         rate = f" ({self.done / seconds:.3g}/s)" if seconds > 0 else ""
         if stream.isatty():
             stream.write("\r\033[K")
+        if seconds < LOG_INTERVAL_S:
+            return
         stream.write(f"{self.done} {self.what} in {seconds:.1f} s{rate}\n")
         stream.flush()

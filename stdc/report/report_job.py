@@ -187,11 +187,15 @@ class ReportJob:
         return predicted
 
 
+#: More lines would push the start of a run off the screen.
+TERMINAL_REASONS = 5
+
+
 def announcement(verdict: Mapping[str, Any], report: Path, shared: Path) -> str:
-    """The verdict for a terminal, one reason per line."""
-    but = ", but:" if verdict["reasons"] else ""
-    rule = "-" * 78
-    lines = [rule, verdict["verdict"], f"  {verdict['summary']}{but}"]
-    lines += [f"  - {reason}" for reason in verdict["reasons"]]
-    lines += [f"  report: {report}", f"  to share, without pictures: {shared}", rule]
-    return "\n" + "\n".join(lines) + "\n"
+    """The verdict for a terminal, one reason per line; the report lists those beyond the first ones too."""
+    reasons = list(verdict["reasons"])
+    lines = [verdict["verdict"], f"  {verdict['summary']}{', but:' if reasons else ''}"]
+    lines += [f"  - {reason}" for reason in reasons[:TERMINAL_REASONS]]
+    if len(reasons) > TERMINAL_REASONS:
+        lines.append(f"  - and {len(reasons) - TERMINAL_REASONS} more, in {report}")
+    return "\n".join([*lines, f"  to share, without pictures: {shared}"])

@@ -29,6 +29,12 @@ def test_log_gets_a_line_every_half_minute_with_rate_and_time_left():
     ]
 
 
+def test_short_work_is_not_mentioned_in_a_log():
+    stream = io.StringIO()
+    run(stream, 3, 1.0).finish()
+    assert stream.getvalue() == ""
+
+
 def test_terminal_line_is_rewritten():
     stream = Terminal()
     run(stream, 2, 100.0)

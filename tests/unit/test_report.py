@@ -474,7 +474,9 @@ def test_program_writes_verdict_and_both_pages_and_prints_the_verdict(tmp_path):
     verdict = json.loads((out / "verdict.json").read_text(encoding="utf-8"))
     assert verdict["verdict"] == "NOT COMPARABLE"
     told = done.stderr.splitlines()
-    assert "NOT COMPARABLE" in told and all(f"  - {reason}" in told for reason in verdict["reasons"])
+    assert "NOT COMPARABLE" in told and len(verdict["reasons"]) > 5
+    assert all(f"  - {reason}" in told for reason in verdict["reasons"][:5])
+    assert f"  - and {len(verdict['reasons']) - 5} more, in {out / 'report.html'}" in told
     assert any(line.startswith("  val mIoU ") for line in told) and str(out / "report.html") in done.stderr
     assert Page((out / "report.html").read_text(encoding="utf-8")).tags.count("img") == 8
     assert "img" not in Page((out / "report_metrics_only.html").read_text(encoding="utf-8")).tags

@@ -28,7 +28,7 @@ def tell_forecast():
     """
     whole = workflow.dryrun or DATASET_KIND != "synthetic"
     for line in _forecast_lines or []:
-        if whole or not line.startswith(("forecast:   ", "forecast: for information", "forecast: against")):
+        if whole or line.startswith(("forecast: dataset", "forecast: comparable", "forecast: disk")):
             print(line, file=sys.stderr, flush=True)
 
 
