@@ -12,7 +12,6 @@ from stdc.data.layout import find_images
 from stdc.doctor import facts
 from stdc.errors import InputError
 from stdc.published.reference import load_reference
-from stdc.training.loader import slot_count
 
 Size = Tuple[int, int]
 
@@ -80,6 +79,9 @@ class Plan:
 
     def batches_in_flight_bytes(self) -> int:
         """Main memory of the batches that are ready or being filled: 8-bit image and label."""
+        # Needs NumPy, whose absence the doctor has to tell in words.
+        from stdc.training.loader import slot_count
+
         pixels = self.crop[0] * self.crop[1]
         return self.devices * slot_count(self.workers, self.device_batch) * self.device_batch * pixels * (3 + 1)
 

@@ -8,8 +8,6 @@ import math
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-import yaml
-
 from stdc.errors import InputErrors
 from stdc.files import PathLike
 from stdc.presets import PRESETS
@@ -134,6 +132,9 @@ def load_reference(path: PathLike = DEFAULT_PATH) -> Reference:
     Raises:
         InputErrors: not YAML, or entries that lack a key, have an unknown one or a value out of range; all listed.
     """
+    # Not at the top: the doctor has to say in words that it is missing.
+    import yaml
+
     try:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -36,8 +36,9 @@ class LossScale:
         Gradients of several ranks are summed before, so all ranks find the same.
         """
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        finite = paddle.stack([paddle.isfinite(gradient).all() for gradient in gradients]).all()
-        good = bool(finite.astype("int32").numpy())
+        # Counted as integers: Paddle 2.4 can neither stack booleans nor make one of a tensor with one value.
+        finite = [paddle.isfinite(gradient).all().astype("int32").reshape([1]) for gradient in gradients]
+        good = int(paddle.concat(finite).sum().numpy().ravel()[0]) == len(gradients)
         if good:
             with paddle.no_grad():
                 for gradient in gradients:

@@ -79,9 +79,11 @@ def recipe_is_finite_or_refused(train: Any) -> None:
     except InputError as error:
         assert "train." in str(error) and "\n" not in str(error).replace("\\n", "")
         return
-    files.canonical_json(recipe.as_dict(made))
-    assert made.iterations >= 1 and made.global_batch >= 1
-    assert all(math.isfinite(value) for value in (made.base_lr, made.momentum, *made.mean, *made.std))
+    files.canonical_json(made.as_dict())
+    schedule, augmentation = made.schedule, made.augmentation
+    assert schedule.iterations >= 1 and schedule.global_batch >= 1
+    numbers = (schedule.base_lr, made.optimizer.momentum, *augmentation.mean, *augmentation.std)
+    assert all(math.isfinite(value) for value in numbers)
 
 
 def pickle_is_read_or_refused(data: bytes) -> None:

@@ -91,6 +91,8 @@ def test_resumed_factor_goes_on_where_it_was() -> None:
 
 def test_training_survives_convolutions_that_round_to_bfloat16() -> None:
     """A stand-in for bfloat16 kernels: each convolution's result is rounded as they would round it."""
+    if paddle.__version__.startswith("2.4"):
+        pytest.skip("NOT ROUNDED: Paddle 2.4 has no cast to bfloat16 on a CPU")
 
     def rounded(_: Any, __: Any, output: Any) -> Any:
         return output + (output.astype("bfloat16").astype("float32") - output).detach()

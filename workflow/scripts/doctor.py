@@ -6,6 +6,7 @@ Prints one row per check: ok, warning or problem, with the fix. Exit code 2 wher
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 import time
@@ -24,7 +25,18 @@ def log(line: str) -> None:
     print(f"doctor: {line}", file=sys.stderr, flush=True)
 
 
+def check_packages() -> None:
+    """Refuse an interpreter that lacks what the examination itself is made with; the examination looks for the rest."""
+    missing = [name for name in ("numpy", "yaml") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"packages: {sys.executable}: No module named {' nor '.join(map(repr, missing))}; run `make setup`, or name a "
+            "Python that has the packages of requirements/ by the variable STDC_PYTHON"
+        )
+
+
 def main(options: argparse.Namespace) -> None:
+    check_packages()
     from stdc.doctor import probes
     from stdc.doctor.examination import Settings, examine
     from stdc.doctor.findings import OK, PROBLEM, WARNING, count, document, table
