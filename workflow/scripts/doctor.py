@@ -30,8 +30,8 @@ def check_packages() -> None:
     missing = [name for name in ("numpy", "yaml") if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
-            f"packages: {sys.executable}: No module named {' nor '.join(map(repr, missing))}; run `make setup`, or name "
-            "a Python that has the packages of requirements/ by the variable STDC_PYTHON"
+            f"packages: {sys.executable}: No module named {' nor '.join(map(repr, missing))}; run `make setup`, or "
+            "name a Python that has the packages of requirements/ by the variable STDC_PYTHON"
         )
 
 
