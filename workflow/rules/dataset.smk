@@ -1,4 +1,7 @@
 # From a dataset to label rasters and lists.
+#
+# Needs: the user's folder, the official zips in it, or the section `synthetic`; the stages' files (config.smk).
+# Leaves: resources/<dataset>/{dataset/, manifest.json, labels/, labels.json, lists-<hash>/}. A user's folder is only read.
 
 
 if DATASET_KIND == "synthetic":

@@ -1,4 +1,6 @@
 # One minute before a long run. Not part of the default target; run `snakemake ... doctor` with the options of the run itself.
+#
+# Needs: results/<name>/config/doctor.json and this machine. Leaves: results/<name>/doctor.json, and a table on the terminal.
 
 
 rule doctor:

@@ -1,4 +1,7 @@
 # Scores and speed of trained weights.
+#
+# Needs: weights of a training, the validation list, label rasters, manifest; results/<name>/config/{evaluate,speed}.json.
+# Leaves: results/<name>/seed<k>/{metrics,metrics_best,speed}.json.
 
 
 rule evaluate:

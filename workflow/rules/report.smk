@@ -1,4 +1,7 @@
 # The verdict, and one page that shows how it came about.
+#
+# Needs: everything that a training and its evaluation left, of every seed; results/<name>/config/report.json.
+# Leaves: results/<name>/{verdict.json, report.html, report_metrics_only.html}.
 
 
 def stage_benchmarks():

@@ -1,4 +1,6 @@
 # For the Cityscapes server: predictions of the test split. Not part of the default target; run `snakemake ... submission`.
+#
+# Needs: trained weights of the first seed and the test split. Leaves: results/<name>/{predictions/, submission.zip}.
 
 
 rule predict:

@@ -1,4 +1,7 @@
 # One training for each seed. Checkpoints live in runs/, which no rule declares: Snakemake deletes the outputs of a failed job.
+#
+# Needs: lists, label rasters and their index, manifest, results/<name>/config/train.json, and weights to start from, if any.
+# Leaves: results/<name>/seed<k>/{model.pdparams, best.pdparams, history.jsonl, provenance.json, vdl/}.
 
 
 rule train:
