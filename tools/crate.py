@@ -33,7 +33,9 @@ _TYPES = {
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = program.parser("crate", (__doc__ or "").split("\n\n")[0], "results/mini --license <address of a license>")
+    parser = program.parser(
+        "crate", (__doc__ or "").split("\n\n")[0], "results/mini --license https://creativecommons.org/licenses/by/4.0/"
+    )
     parser.add_argument("results", type=Path, metavar="FOLDER", help="a results folder, such as results/mini")
     parser.add_argument("--license", required=True, metavar="URL", help="under which the results are passed on")
     parser.add_argument("--pictures", action="store_true", help="also list the page with pictures of the dataset")

@@ -155,7 +155,7 @@ STAGES = {
 
 # One setting names the interpreter of the programs; it may be older than Snakemake's. Jobs inherit it, also on a cluster.
 if "STDC_PYTHON" not in os.environ:
-    os.environ["STDC_PYTHON"] = session.python_beside(CODE)
+    os.environ.update(STDC_PYTHON=session.python_beside(CODE))
 os.environ.update(session.job_environment(CODE))
 # For the report. In the environment, so that another number of cores is no reason to make it again; and as it was first
 # typed: on a cluster, each job has a snakemake of its own.
@@ -239,3 +239,25 @@ def explain_failure():
 def show_verdict():
     for line in closing():
         print(line, file=sys.stderr, flush=True)
+
+
+# ---- files of several rules
+
+
+def stage_benchmarks():
+    """Where Snakemake writes what each stage took."""
+    dataset = ("make_synthetic", "extract_dataset", "check_dataset", "convert_labels", "create_lists")
+    runs = [f"{NAME}-seed{seed}" for seed in SEEDS]
+    return [
+        *(f"logs/benchmark/{stage}/{DATASET_KEY}.tsv" for stage in dataset),
+        *(f"logs/benchmark/train/{run}.tsv" for run in runs),
+        *(f"logs/benchmark/evaluate/{run}{weights}.tsv" for run in runs for weights in ("", "_best")),
+        *(f"logs/benchmark/measure_speed/{run}.tsv" for run in runs),
+    ]
+
+
+def judged_files(wildcards):
+    """What the target `judge` asks for."""
+    if WEIGHTS is None:
+        stop(["weights: null; name what to judge, for example --config weights=model.pdparams"])
+    return [*rules.report.output, *expand(rules.import_weights.output, seed=SEEDS)]

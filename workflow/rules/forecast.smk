@@ -1,4 +1,4 @@
-# The forecast, told before a training starts and in a dry run. No rule here: workflow/scripts/forecast.py runs by hand, too.
+# The forecast, told before a training starts and in a dry run; workflow/scripts/forecast.py runs by hand, too.
 #
 # Needs the checked configuration and the programs' interpreter. Leaves nothing.
 import shutil
@@ -33,7 +33,7 @@ def tell_forecast():
 
 
 def _make_forecast():
-    python = os.environ["STDC_PYTHON"]
+    python = os.environ.get("STDC_PYTHON", "")
     if shutil.which(python) is None:
         return [f"stdc: no forecast: STDC_PYTHON: {python} is not a program; name the Python that has paddle"]
     command = [python, script("forecast"), "--config", "-", "--brief"]

@@ -40,12 +40,6 @@ if WEIGHTS is not None:
     ruleorder: import_weights > train
 
 
-def judged_files(wildcards):
-    if WEIGHTS is None:
-        stop(["weights: null; name what to judge, for example --config weights=model.pdparams"])
-    return [*rules.report.output, *expand(rules.import_weights.output, seed=SEEDS)]
-
-
 rule judge:
     input:
         judged_files,

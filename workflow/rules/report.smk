@@ -4,18 +4,6 @@
 # Leaves: results/<name>/{verdict.json, report.html, report_metrics_only.html}.
 
 
-def stage_benchmarks():
-    """Where Snakemake writes what each stage took."""
-    dataset = ("make_synthetic", "extract_dataset", "check_dataset", "convert_labels", "create_lists")
-    runs = [f"{NAME}-seed{seed}" for seed in SEEDS]
-    return [
-        *(f"logs/benchmark/{stage}/{DATASET_KEY}.tsv" for stage in dataset),
-        *(f"logs/benchmark/train/{run}.tsv" for run in runs),
-        *(f"logs/benchmark/evaluate/{run}{weights}.tsv" for run in runs for weights in ("", "_best")),
-        *(f"logs/benchmark/measure_speed/{run}.tsv" for run in runs),
-    ]
-
-
 rule report:
     input:
         program=script("report"),

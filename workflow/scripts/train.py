@@ -93,7 +93,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--frame-cache", default="", metavar="FOLDER", help="keep decoded frames here; none: decode for every sample"
     )
-    parser.add_argument("--frame-cache-gb", type=float, default=40.0, metavar="GB", help="most that they may take")
+    parser.add_argument("--frame-cache-gb", type=float, default=40.0, metavar="N", help="gigabytes for them at most")
     parser.add_argument(
         "--micro-batch", type=int, metavar="N", help="images per forward pass; none: all that a device has per step"
     )
