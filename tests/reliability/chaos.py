@@ -162,6 +162,8 @@ _TIMED = {
     "report.html",
     "report_metrics_only.html",
     ".snakemake_timestamp",
+    # Digests of the files above, among others.
+    "finished.json",
 }
 
 
