@@ -7,7 +7,7 @@ from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 paddle = pytest.importorskip("paddle")
@@ -49,6 +49,17 @@ def sorted_authors(logits: np.ndarray, train_id: np.ndarray, threshold: float, n
     return float(hard.mean() if len(hard) > n_min else losses[:n_min].mean())
 
 
+def float32_tells_apart(logits: np.ndarray, train_id: np.ndarray, threshold: float, min_kept: int) -> bool:
+    """Whether the last pixel that is kept and its neighbors in the order differ by more than float32 rounds.
+
+    Losses of nearly sure pixels are some 1e-7; there the sort in float64 sees an order where float32 sees ties.
+    """
+    chosen, _ = probabilities(logits, train_id)
+    losses = np.sort(np.append(-np.log(chosen), -math.log(threshold)))[::-1]
+    around = losses[max(min_kept - 3, 0) : min_kept + 3]
+    return bool((np.abs(np.diff(around)) > 1e-6).all())
+
+
 def case(seed: int, sharpness: float, ignored: float) -> Tuple[np.ndarray, np.ndarray]:
     random = np.random.RandomState(seed)
     train_id = random.randint(0, 19, (2, 9, 11))
@@ -58,6 +69,7 @@ def case(seed: int, sharpness: float, ignored: float) -> Tuple[np.ndarray, np.nd
     return logits.astype(np.float32), train_id
 
 
+@example(seed=7, sharpness=8.0, ignored=0.3, min_kept=60, threshold=0.7)
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -70,6 +82,7 @@ def test_mining_equals_a_full_sort(
     seed: int, sharpness: float, ignored: float, min_kept: int, threshold: float
 ) -> None:
     logits, train_id = case(seed, sharpness, ignored)
+    assume(float32_tells_apart(logits, train_id, threshold, min_kept))
     arguments = (paddle.to_tensor(logits), paddle.to_tensor(train_id), threshold, min_kept)
     expected = sorted_paddleseg(logits, train_id, threshold, min_kept)
     assert float(ohem_cross_entropy(*arguments)) == pytest.approx(expected, rel=1e-5, abs=1e-7)
