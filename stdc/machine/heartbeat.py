@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 #: What a process may be doing. A step waits for data and trains; the rest happens now and then, and takes its time.
-STARTING, WAITING, TRAINING, EVALUATING, SAVING, MEETING, ENDING = (
+STARTING, WAITING, TRAINING, EVALUATING, SAVING, MEETING = (
     "starting",
     "waiting for data",
     "training",
     "evaluating",
     "saving",
     "waiting for the other ranks",
-    "ending",
 )
 
 #: Not begun yet; and a node whose watcher is at work, which says so again and again.

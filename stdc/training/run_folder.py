@@ -10,11 +10,10 @@ import datetime
 import errno
 import fcntl
 import os
-import shutil
 import socket
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Iterator, List, Mapping
 
 from stdc import files
 
@@ -108,13 +107,6 @@ class RunFolder:
 def now() -> str:
     """The time in UTC, to the second, as ISO 8601."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-
-
-def free_bytes(path: Path) -> Optional[int]:
-    """Bytes free where `path` lies; None where that cannot be told."""
-    with contextlib.suppress(OSError):
-        return shutil.disk_usage(path).free
-    return None
 
 
 def _try_lock(handle: Any, folder: Path, log: Log) -> bool:
