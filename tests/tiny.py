@@ -1,6 +1,7 @@
-"""A tiny dataset in the layout of Cityscapes, made on the fly.
+"""A tiny dataset in the layout of Cityscapes, made on the fly, and the recipes that are shipped.
 
-Independent of `stdc`: the label rasters come from cityscapesscripts, so tests may use them as the other opinion.
+The dataset is independent of `stdc`: its label rasters come from cityscapesscripts, so tests may use them as the other
+opinion.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from cityscapesscripts.helpers.labels import name2label
 from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
 from cityscapesscripts.preparation.json2labelImg import createLabelImage
 from PIL import Image
+
+#: The overlay that makes a smoke run of any recipe, and the recipes that are shipped.
+SMOKE = Path(__file__).resolve().parents[1] / "config" / "smoke.yaml"
+RECIPES = sorted(path for path in SMOKE.parent.glob("*.yaml") if path != SMOKE)
 
 TINY_CITIES: Mapping[str, Sequence[str]] = {
     "train": ("aachen", "bochum"),

@@ -142,7 +142,7 @@ class EvaluateJob:
         content = document(counts, [entry.frame for entry in dataset.entries], computed)
         files.write_json(self.output, content)
         for figures in content["protocols"]:
-            miou = "none, no pixel counts" if figures["miou"] is None else f"{figures['miou']:.4f}"
+            miou = "none, no pixel counts" if figures["miou"] is None else f"{100 * figures['miou']:.2f} %"
             self.log(f"{figures['protocol']['name']}: mIoU {miou} on {figures['images']} images")
         compared = content.get("backend_comparison")
         if compared:

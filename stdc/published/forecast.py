@@ -22,6 +22,8 @@ from stdc.published.reference import Reference, load_reference
 
 #: What `stdc.evaluation` computes in.
 _PRECISION = "float32"
+#: Reasons against the nearest figure that are enough where a run is about to start.
+_BRIEF = 3
 _SPLITS = ("train", "val")
 
 
@@ -123,7 +125,7 @@ def look_ahead(
     folder: Path,
     device: str,
     devices: int,
-    most: Optional[int] = None,
+    brief: bool = False,
 ) -> Outlook:
     """The forecast of a configuration.
 
@@ -132,7 +134,7 @@ def look_ahead(
         dataset: the user's folder; None for a generated one.
         folder: working directory of the run, where finished runs tell a speed.
         device, devices: kind and number of devices.
-        most: reasons that are told per figure; None: all.
+        brief: see `figure_lines`.
     Raises:
         InputError: a key is missing or wrong, or there is no such dataset.
     """
@@ -145,7 +147,7 @@ def look_ahead(
     lines = [
         f"dataset: {seen.text}{images}",
         *cost_lines(evidence, reference, speed, devices),
-        *figure_lines(found, evidence, most),
+        *figure_lines(found, evidence, brief=brief),
     ]
     return Outlook(seen, evidence, found, lines)
 
@@ -281,11 +283,11 @@ def _hours(hours: float) -> str:
 # ---- words
 
 
-def figure_lines(found: Mapping[str, Any], evidence: Evidence, most: Optional[int] = None) -> List[str]:
+def figure_lines(found: Mapping[str, Any], evidence: Evidence, *, brief: bool = False) -> List[str]:
     """Which figures the run will be comparable with, and what speaks against each of the others.
 
     Args:
-        most: reasons per figure that are told; the rest is counted. None: all.
+        brief: of the others, tell the nearest with its first reasons, where nothing is comparable, and count the rest.
     """
     own = [row for row in found["rows"] if row["backbone"] == evidence.network.backbone and row["ever_comparable"]]
     comparable = [row for row in own if not row["reasons"]]
@@ -297,11 +299,15 @@ def figure_lines(found: Mapping[str, Any], evidence: Evidence, most: Optional[in
     if shared:
         lines.append("against all of them:" if not comparable else "against the others:")
         lines += [f"  - {text}" for text in shared]
-    for row in others:
+    told = [row for row in others if not comparable and row["id"] == found["nearest"]] if brief else others
+    for row in told:
         rest = [text for text in row["reasons"] if text not in shared]
-        if most is not None and len(rest) > most:
-            rest = [*rest[:most], f"and {len(rest) - most} more"]
+        if brief and len(rest) > _BRIEF:
+            rest = [*rest[:_BRIEF], f"and {len(rest) - _BRIEF} more"]
         lines.append(f"  {_figure(row)}{': ' if rest else ''}{'; '.join(rest)}")
+    if brief:
+        left = len(others) - len(told)
+        return [*lines, f"{left} more in a dry run (-n), with what speaks against each"] if left else lines
     never: Dict[str, int] = {}
     for row in found["rows"]:
         if row["backbone"] == evidence.network.backbone and not row["ever_comparable"]:

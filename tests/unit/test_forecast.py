@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 import pytest
 import yaml
 from programs import REPOSITORY, assert_refused, run_program
+from tiny import RECIPES
 
 from stdc.data.labels import TRAIN_NAMES
 from stdc.errors import InputError
@@ -19,6 +20,7 @@ from stdc.published.evidence import SeedMetrics, evidence_of_results
 from stdc.published.forecast import (
     Dataset,
     cost_lines,
+    figure_lines,
     forecast,
     known_speed,
     look_at_dataset,
@@ -29,7 +31,6 @@ from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
 
 REFERENCE = load_reference()
-RECIPES = sorted((REPOSITORY / "config").glob("*.yaml"))
 SCHEMA = yaml.safe_load((REPOSITORY / "workflow" / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
 REGISTRY = yaml.safe_load((REPOSITORY / "stdc" / "weights" / "registry.yaml").read_text(encoding="utf-8"))
 OFFICIAL = {"train": 2975, "val": 500}
@@ -260,6 +261,20 @@ def test_refusal_names_the_keys_to_change() -> None:
     for change in ("model.pretrained.source: the ImageNet weights", "train.global_batch: 96", "train.base_lr: null"):
         assert change in text
     assert refusal(told_before(published(), CITYSCAPES)) is None
+
+
+def test_a_run_that_starts_tells_what_is_in_reach_and_the_nearest_of_the_rest_alone() -> None:
+    config = published(iterations=5, base_lr=0.02)
+    evidence, found = planned_evidence(config, CITYSCAPES), told_before(config, CITYSCAPES)
+    brief = figure_lines(found, evidence, brief=True)
+    whole = figure_lines(found, evidence)
+    assert brief[0] == whole[0] == "comparable with none of 6 published figures of STDC1-Seg"
+    assert [line[:7] for line in brief if " % " in line] == ["  74.66"]
+    assert brief[-1] == "5 more in a dry run (-n), with what speaks against each"
+    assert sum(" % " in line for line in whole) == 6
+    config = published()
+    evidence, found = planned_evidence(config, CITYSCAPES), told_before(config, CITYSCAPES)
+    assert sum(" % " in line for line in figure_lines(found, evidence, brief=True)) == len(found["comparable"]) == 1
 
 
 def test_nearest_figure_is_one_of_the_same_network() -> None:

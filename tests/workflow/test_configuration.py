@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, Tuple
 import pytest
 import yaml
 from snakemake_runs import REPOSITORY, TINY, Workflow
+from tiny import RECIPES, SMOKE
 
 from stdc import recipe
 from stdc.presets import PRESETS
@@ -19,7 +20,6 @@ pytestmark = pytest.mark.workflow
 SCHEMA = yaml.safe_load((REPOSITORY / "workflow" / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
 #: Every part that the section `train` is cut into.
 PARTS = [*recipe.PARTS.values(), recipe.Loop]
-RECIPES = sorted((REPOSITORY / "config").glob("*.yaml"))
 
 
 def keys(schema: Dict[str, Any], path: Tuple[str, ...] = ()) -> Iterator[Tuple[Tuple[str, ...], Dict[str, Any]]]:
@@ -211,6 +211,24 @@ def test_recipes_state_only_what_the_schema_knows_and_the_programs_accept(path: 
     words = [f"dataset={dataset}", "hardware={devices: 1}", "require_comparable=false"]
     workflow.plan("--configfile", path, "--config", *words)
     recipe.resolve(yaml.safe_load(path.read_text(encoding="utf-8"))["train"])
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_smoke_overlay_makes_a_run_of_minutes_of_every_recipe(path: Path, workflow: Workflow) -> None:
+    dataset = workflow.place / "data"
+    (dataset / "leftImg8bit").mkdir(parents=True)
+    options = ["--configfile", path, SMOKE, "--config", f"dataset={dataset}"]
+    # No weights are fetched, and the one protocol is evaluated for the final and for the best weights.
+    assert "fetch_weights" not in workflow.plan(*options)
+    workflow.run(*options, "--", "results/smoke/config/train.json")
+    told = json.loads((workflow.place / "results" / "smoke" / "config" / "train.json").read_text(encoding="utf-8"))
+    made = recipe.resolve(told["train"])
+    assert (made.schedule.iterations, made.schedule.global_batch) == (20, 8)
+    assert (made.augmentation.crop_height, made.augmentation.crop_width) == (128, 256)
+    # What the recipe is stays: its preset, its network.
+    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert told["train"]["preset"] == own["train"]["preset"]
+    assert told["model"]["backbone"] == own["model"]["backbone"]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def _make_forecast():
     python = os.environ.get("STDC_PYTHON", "")
     if shutil.which(python) is None:
         return [f"stdc: no forecast: STDC_PYTHON: {python} is not a program; name the Python that has paddle"]
-    command = [python, script("forecast"), "--config", "-", "--brief"]
+    command = [python, script("forecast"), "--config", "-", *([] if workflow.dryrun else ["--brief"])]
     command += ["--device", HARDWARE["device"], "--devices", str(HARDWARE["devices"])]
     command += ["--dataset", DATASET_SOURCE] if DATASET_SOURCE else []
     try:

@@ -17,8 +17,6 @@ from stdc.errors import InputError
 from stdc.files import write_json
 from stdc.machine.kinds import KINDS
 
-#: Reasons per figure that are enough where a run is about to start.
-_BRIEF = 3
 _SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema.yaml"
 
 
@@ -38,7 +36,7 @@ def main(options: argparse.Namespace) -> None:
         folder=options.directory,
         device=plan.device,
         devices=plan.devices,
-        most=_BRIEF if options.brief else None,
+        brief=options.brief,
     )
     needs = plan.disk_needs()
     if folder is None and outlook.dataset.kind != "synthetic":
@@ -94,7 +92,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=KINDS, help="default: STDC_DEVICE, or the recipe's")
     parser.add_argument("--devices", type=int, metavar="N", help="default: STDC_DEVICES, or those in this machine")
     parser.add_argument("--directory", type=Path, default=Path(), metavar="FOLDER", help="where the run will work")
-    parser.add_argument("--brief", action="store_true", help=f"at most {_BRIEF} reasons per figure")
+    parser.add_argument("--brief", action="store_true", help="of figures that are out of reach, only the nearest")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the forecast here")
     return parser
 
