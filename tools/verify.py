@@ -37,7 +37,7 @@ def main(options: argparse.Namespace) -> None:
         resources=options.resources,
         dataset=options.dataset,
         digests=Digests(code_sha256(_PACKAGE, STEP_CODE), code_sha256(_PACKAGE, EVALUATION_CODE)),
-        log=lambda line: print(f"verify: {line}", file=sys.stderr, flush=True),
+        log=program.logger("verify"),
     )
     if options.json:
         print(json.dumps([vars(finding) for finding in findings], indent=1))

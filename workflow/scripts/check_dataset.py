@@ -13,6 +13,8 @@ from stdc.errors import shown
 from stdc.files import write_json
 from stdc.progress import Progress
 
+log = program.logger("check_dataset")
+
 
 def arguments() -> argparse.ArgumentParser:
     parser = program.parser("check_dataset", __doc__ or "", "--dataset /data/cityscapes --output manifest.json")
@@ -31,15 +33,13 @@ def main(options: argparse.Namespace) -> None:
         options.expect,
         options.processes,
         journal=journal,
-        log=lambda line: print(line, file=sys.stderr, flush=True),
+        log=log,
         progress=lambda total: Progress("frames", total),
     )
     write_json(options.output, manifest)
     journal.unlink(missing_ok=True)
     counts = ", ".join(f"{split} {content['frames']}" for split, content in manifest["splits"].items())
-    print(
-        f"{shown(options.dataset)} is sound: {counts} frames, labels from {manifest['label_source']}", file=sys.stderr
-    )
+    log(f"{shown(options.dataset)} is sound: {counts} frames, labels from {manifest['label_source']}")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def main(options: argparse.Namespace) -> None:
     index = read_index(options.index, options.manifest)
     lists = make_lists(manifest, index, {"train": options.subset_train, "val": options.subset_val})
     write_lists(options.output, lists, options.separator)
-    print(", ".join(f"{split} {len(pairs)}" for split, pairs in lists.items()), file=sys.stderr)
+    program.logger("create_lists")(", ".join(f"{split} {len(pairs)}" for split, pairs in lists.items()) + " frames")
 
 
 if __name__ == "__main__":

@@ -20,9 +20,7 @@ from stdc.machine import ranks
 
 _ROOT = Path(__file__).resolve().parents[2]
 
-
-def log(line: str) -> None:
-    print(f"doctor: {line}", file=sys.stderr, flush=True)
+log = program.logger("doctor")
 
 
 def check_packages() -> None:

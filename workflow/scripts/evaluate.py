@@ -10,9 +10,7 @@ import program
 from stdc.machine import ranks
 from stdc.stages import read_evaluate_stage
 
-
-def log(line: str) -> None:
-    print(f"evaluate: {line}", file=sys.stderr, flush=True)
+log = program.logger("evaluate")
 
 
 def main(options: argparse.Namespace) -> None:

@@ -11,9 +11,7 @@ import program
 from stdc.files import sha256_file
 from stdc.stages import read_evaluate_stage
 
-
-def log(line: str) -> None:
-    print(f"export: {line}", file=sys.stderr, flush=True)
+log = program.logger("export")
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -35,7 +35,7 @@ def main(options: argparse.Namespace) -> None:
     recipe.part_of(recipe.Network, model)
     wanted = start_of(model)
     devices.prepare("cpu", 1)
-    record = fetch(wanted, options.output, lambda line: print(f"fetch_weights: {line}", file=sys.stderr, flush=True))
+    record = fetch(wanted, options.output, program.logger("fetch_weights"))
     if options.record is not None:
         write_json(options.record, dataclasses.asdict(record))
 

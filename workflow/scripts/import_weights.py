@@ -46,9 +46,7 @@ def main(options: argparse.Namespace) -> None:
     from stdc.weights.reading import read_weights
     from stdc.weights.sources import shown_source
 
-    def log(line: str) -> None:
-        print(f"import_weights: {line}", file=sys.stderr, flush=True)
-
+    log = program.logger("import_weights")
     wanted = judged(options.weights, network.backbone)
     model = build_segmentor(network.backbone)
     with obtained(wanted, options.downloads, log) as path:

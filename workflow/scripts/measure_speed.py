@@ -12,9 +12,7 @@ from stdc.files import write_json
 from stdc.stages import read_speed_stage
 from stdc.units import size_text
 
-
-def log(line: str) -> None:
-    print(f"measure_speed: {line}", file=sys.stderr, flush=True)
+log = program.logger("measure_speed")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -59,8 +57,8 @@ def main(options: argparse.Namespace) -> None:
     write_json(options.output, {"inference": inference, "training": training})
     middle = inference["latency_ms"]["p50"]
     log(
-        f"inference {inference['fps']:.2f} FPS, {middle:.1f} ms in the middle, at "
-        f"{size_text(inference['size'])}" + (f"; training {training['images_per_s']} images/s" if training else "")
+        f"inference {inference['fps']:.2f} FPS, median {middle:.1f} ms, at "
+        f"{size_text(inference['size'])}" + (f"; training {training['images_per_s']:.2f} images/s" if training else "")
     )
 
 

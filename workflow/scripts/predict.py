@@ -17,9 +17,7 @@ from stdc.errors import InputError
 from stdc.presets import PRESETS
 from stdc.stages import read_evaluate_stage
 
-
-def log(line: str) -> None:
-    print(f"predict: {line}", file=sys.stderr, flush=True)
+log = program.logger("predict")
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -107,6 +107,15 @@ class Tee:
         return self.stream.fileno()
 
 
+def logger(name: str) -> Callable[[str], None]:
+    """What a program says while it works: each line on stderr, behind the program's name."""
+
+    def log(line: str) -> None:
+        print(f"{name}: {line}", file=sys.stderr, flush=True)
+
+    return log
+
+
 def parser(name: str, description: str, example: str = "") -> argparse.ArgumentParser:
     """A parser with the options that every program has.
 

@@ -29,7 +29,7 @@ def main(options: argparse.Namespace) -> None:
     progress = Progress("predictions", len(frames))
     count = write_submission(options.predictions, frames, options.output, progress.step)
     progress.finish()
-    print(f"submission: {count} predictions in {options.output}", file=sys.stderr)
+    program.logger("submission")(f"{count} predictions in {options.output}")
 
 
 if __name__ == "__main__":

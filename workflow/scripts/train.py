@@ -10,9 +10,7 @@ from pathlib import Path
 import program
 from stdc.machine import ranks
 
-
-def log(line: str) -> None:
-    print(f"train: {line}", file=sys.stderr, flush=True)
+log = program.logger("train")
 
 
 def main(options: argparse.Namespace) -> None:
