@@ -73,9 +73,16 @@ class EvaluateStage:
 
 @dataclasses.dataclass(frozen=True)
 class SpeedStage:
-    """What `measure_speed` reads: the sections `model` and `speed`."""
+    """What `measure_speed` reads.
+
+    Attributes:
+        network: the section `model`.
+        kernels: those of the training; inference is timed with the same.
+        speed: the section `speed`.
+    """
 
     network: Network
+    kernels: Kernels
     speed: Speed
 
 
@@ -150,14 +157,18 @@ def read_evaluate_stage(path: Path) -> EvaluateStage:
 
 
 def read_speed_stage(path: Path) -> SpeedStage:
-    """Read the sections `model` and `speed`.
+    """Read the sections `model`, `train` (its kernels alone) and `speed`.
 
     Raises:
         InputError: names the file and the key that is missing or wrong.
     """
-    document = read_sections(path, "model", "speed")
+    document = read_sections(path, "model", "train", "speed")
     try:
-        return SpeedStage(part_of(Network, document["model"]), part_of(Speed, document["speed"]))
+        return SpeedStage(
+            network=part_of(Network, document["model"]),
+            kernels=kernels_of(document["train"]),
+            speed=part_of(Speed, document["speed"]),
+        )
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 

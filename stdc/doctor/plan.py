@@ -11,6 +11,7 @@ from stdc import recipe
 from stdc.data.layout import find_images
 from stdc.doctor import facts
 from stdc.errors import InputError
+from stdc.machine.devices import kernel_flags
 from stdc.published.reference import load_reference
 
 Size = Tuple[int, int]
@@ -36,6 +37,7 @@ class Plan:
             device.
         backbone: "stdc1" or "stdc2".
         device_batch: images per device and step.
+        kernel_flags: Paddle flags of the recipe's kernels, see `devices.kernel_flags`.
         crop: of a training image.
         eval_size: of a validation image.
         scale: the largest factor that evaluation resizes images by.
@@ -53,6 +55,7 @@ class Plan:
     workers: int
     backbone: str
     device_batch: int
+    kernel_flags: Mapping[str, bool]
     crop: Size
     eval_size: Size
     scale: float
@@ -138,6 +141,7 @@ def make_plan(
         workers=int(hardware.get("workers", 2)) if workers is None else workers,
         backbone=backbone,
         device_batch=trained.schedule.per_device_batch(devices),
+        kernel_flags=kernel_flags(trained.kernels),
         crop=(trained.augmentation.crop_height, trained.augmentation.crop_width),
         eval_size=eval_size or size,
         scale=max(float(scale) for protocol in protocols for scale in protocol.get("scales") or [1.0]),

@@ -77,7 +77,7 @@ def _imports(plan: Plan) -> Dict[str, Any]:
 
 def _network(plan: Plan, write: Write) -> None:
     """Evaluation of two images, then the run's own sizes: evaluation, training step."""
-    devices.prepare(plan.device, plan.threads)
+    devices.prepare(plan.device, plan.threads, plan.kernel_flags)
     import paddle
 
     from stdc.nn.segmentor import build_segmentor

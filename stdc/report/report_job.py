@@ -170,7 +170,7 @@ class ReportJob:
         from stdc.data.dataset import EvalDataset
         from stdc.machine import devices
 
-        devices.prepare(self.device, self.threads)
+        devices.prepare(self.device, self.threads, devices.kernel_flags(recipe.kernels_of(config["train"])))
         devices.select(self.device)
         from stdc.prediction.predict import load_network, predict
         from stdc.prediction.protocols import Protocol

@@ -114,7 +114,7 @@ class Trial:
     def measure_speed(self, out: Path, output: Path, device: str, **speed: int) -> Result:
         """Measure the speed of the weights that a training left in `out`."""
         config = out / "speed.json"
-        config.write_text(json.dumps({"model": MODEL, "speed": {**SPEED, **speed}}))
+        config.write_text(json.dumps({"model": MODEL, "train": TRAIN, "speed": {**SPEED, **speed}}))
         return self.run(
             "measure_speed", "--config", config, "--weights", out / "model.pdparams",
             "--history", out / "history.jsonl", "--provenance", out / "provenance.json", "--output", output,

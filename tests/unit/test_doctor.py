@@ -16,7 +16,7 @@ from programs import assert_refused, run_program
 from stdc.doctor import checks, facts, libraries
 from stdc.doctor.examination import Settings, examine
 from stdc.doctor.findings import OK, PROBLEM, WARNING, Finding, table
-from stdc.doctor.plan import Plan, make_plan
+from stdc.doctor.plan import Plan, as_dict, from_dict, make_plan
 from stdc.errors import InputError
 from stdc.machine import commands
 from stdc.published.reference import load_reference
@@ -61,7 +61,9 @@ def test_plan_states_what_the_published_recipe_asks_for() -> None:
     plan = plan_of()
     assert (plan.device_batch, plan.crop, plan.eval_size) == (12, (512, 1024), (1024, 2048))
     assert (plan.scale, plan.flip, plan.seeds) == (1.25, True, 2)
-    # 8 devices x 6 workers x 2 batches x 12 crops, 13 bytes per pixel (three float32 and a label).
+    # The recipe's kernels, which its training will take too; as plain values, since a process of its own reads them.
+    assert plan.kernel_flags["cudnn_deterministic"] is True
+    assert from_dict(json.loads(json.dumps(as_dict(plan)))) == plan
     # Eight devices, four batches of 12 crops each, three 8-bit colors and an 8-bit label per pixel.
     assert plan.batches_in_flight_bytes() == 8 * 4 * 12 * 512 * 1024 * 4
     # Two seeds; weights and momentum, three kept and one in the making, and the best weights.

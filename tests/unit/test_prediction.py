@@ -283,13 +283,14 @@ def test_stage_files_written_by_hand_end_with_exit_code_2(tmp_path: Path, weight
         path.write_text(json.dumps({**good, section: value}))
         with pytest.raises(InputError, match=rf"stage\.json: .*{named}"):
             read_evaluate_stage(path)
-    path.write_text(
-        json.dumps(
-            {
-                "model": {"backbone": "stdc1"},
-                "speed": {"height": 32, "width": "x", "batch": 1, "warmup": 0, "iterations": 2},
-            }
-        )
-    )
-    with pytest.raises(InputError, match=r"stage\.json: speed\.width"):
-        read_speed_stage(path)
+    speed = {"height": 32, "width": 64, "batch": 1, "warmup": 0, "iterations": 2}
+    good = {"model": {"backbone": "stdc1"}, "train": {"preset": "paddleseg", "deterministic": False}, "speed": speed}
+    path.write_text(json.dumps(good))
+    assert read_speed_stage(path).kernels.deterministic is False
+    for section, value, named in (
+        ("speed", {**speed, "width": "x"}, "speed.width"),
+        ("train", {"preset": "paddleseg", "amp": "float8"}, "train.amp"),
+    ):
+        path.write_text(json.dumps({**good, section: value}))
+        with pytest.raises(InputError, match=rf"stage\.json: {named}"):
+            read_speed_stage(path)

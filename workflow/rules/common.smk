@@ -136,10 +136,12 @@ def _sections(*names):
 START = weights_source.start_of(config["model"])
 START_KEY = short_hash([config["model"], weights_source.fingerprint((START or {"source": ""})["source"], REGISTRY)])
 START_CONFIG = f"resources/weights/start-{START_KEY}.json"
+KERNEL_KEYS = ("preset", "amp", "cudnn_batchnorm_spatial_persistent", "cudnn_exhaustive_search", "deterministic")
 STAGES = {
     "train": {**_sections("model", "train"), "data": {"separator": config["data"]["separator"]}},
     "evaluate": {**_sections("model", "train", "evaluate"), "data": {"separator": config["data"]["separator"]}},
-    "speed": _sections("model", "speed"),
+    # Of the training's section what evaluation computes with, and nothing else: no other key changes a speed.
+    "speed": {**_sections("model", "speed"), "train": {key: config["train"][key] for key in KERNEL_KEYS}},
     "report": {
         **_sections("synthetic", "data", "model", "train", "evaluate", "speed", "report"),
         "name": NAME,

@@ -23,7 +23,7 @@ def arguments() -> argparse.ArgumentParser:
         "--output speed.json",
     )
     for name, kind, text in (
-        ("config", "FILE", "stage configuration: model, speed"),
+        ("config", "FILE", "stage configuration: model, train, speed"),
         ("weights", "FILE", ".pdparams or .safetensors"),
         ("output", "FILE", "JSON file to write"),
     ):
@@ -48,7 +48,7 @@ def main(options: argparse.Namespace) -> None:
     if options.history is not None:
         training = training_speed(read_intervals(options.history), read_devices(options.provenance))
     backend = backends.resolve(stage.speed.backend, options.device, log)
-    devices.prepare(options.device, options.threads)
+    devices.prepare(options.device, options.threads, devices.kernel_flags(stage.kernels))
     devices.select(options.device)
     source = backends.Source(stage.network, options.weights, options.device, options.threads)
     inference = measure_inference(backends.open_predictor(backend, source), stage.speed)
