@@ -47,6 +47,10 @@ class OutOfMemoryError(RunError):
     """The first step of a training does not fit into the memory of the device; it can begin again with less."""
 
 
+class UnusableKernelError(RunError):
+    """A kernel of Paddle's computes wrongly on this device; the run can begin again without it."""
+
+
 class StoppedError(StdcError):
     """Stopped on request after saving; start again to go on (EX_TEMPFAIL of sysexits.h)."""
 

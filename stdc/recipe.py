@@ -76,20 +76,45 @@ class Schedule(Part):
             )
         return None
 
-    def per_device_batch(self, devices: int) -> int:
-        """Images that one device sees per step.
+    def device_batches(self, devices: int) -> Tuple[int, ...]:
+        """Images that each device sees per step: equal shares, or one more on each of the first devices.
 
         Raises:
-            InputError: the global batch cannot be divided over the devices.
+            InputError: there are more devices than images.
         """
         if devices < 1:
             raise InputError(f"devices: {devices}; at least 1 is needed")
-        if self.global_batch % devices:
+        if self.global_batch < devices:
             raise InputError(
-                f"train.global_batch: {self.global_batch} images cannot be divided over {devices} devices; "
-                f"take a multiple of {devices}, or another number of devices"
+                f"train.global_batch: {self.global_batch} for {devices} devices; each needs one image at least, so "
+                f"take {self.global_batch} devices or fewer"
             )
-        return self.global_batch // devices
+        share, rest = divmod(self.global_batch, devices)
+        return (share + 1,) * rest + (share,) * (devices - rest)
+
+    def per_device_batch(self, devices: int) -> int:
+        """Images that one device sees per step, at most. Raises what `device_batches` raises."""
+        return self.device_batches(devices)[0]
+
+    def passes(self, devices: int, micro_batch: int) -> int:
+        """Forward passes of a step, as many on each device.
+
+        Args:
+            micro_batch: images per pass at most.
+        Raises:
+            InputError: less than one image, or a device would have none in one of the passes.
+        """
+        shares = self.device_batches(devices)
+        if micro_batch < 1:
+            raise InputError(f"hardware.micro_batch: {micro_batch} images; at least 1 is needed")
+        passes = -(-shares[0] // micro_batch)
+        if passes > shares[-1]:
+            raise InputError(
+                f"hardware.micro_batch: {micro_batch} image per forward pass, but the {devices} devices have "
+                f"{shares[0]} or {shares[-1]} images per step, and each needs one in every pass; take 2, or a number "
+                f"of devices that divides train.global_batch ({self.global_batch})"
+            )
+        return passes
 
 
 @dataclasses.dataclass(frozen=True)

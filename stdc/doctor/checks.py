@@ -372,7 +372,8 @@ def check_ranks(answer: Mapping[str, Any]) -> Finding:
     """All-reduce between processes, started as training starts them.
 
     Args:
-        answer: "error", "skipped" (with the reason), or "ranks", "bytes", "seconds", "correct".
+        answer: "error", "skipped" (with the reason), or "ranks", "bytes", "seconds", "correct",
+            "sync_batch_norm" (what synchronizes batch norm, in words).
     """
     name = "all-reduce"
     if "skipped" in answer:
@@ -384,6 +385,7 @@ def check_ranks(answer: Mapping[str, Any]) -> Finding:
         )
         return Finding(PROBLEM, name, answer["error"], fix)
     found = f"{answer['ranks']} ranks, {bytes_text(answer['bytes'])} in {answer['seconds']:.3f} s"
+    found += f"; batch norm is synchronized {answer['sync_batch_norm']}"
     if not answer["correct"]:
         return Finding(
             PROBLEM, name, f"{found}, wrong sum", "the collective library computes wrongly: check driver and SDK"

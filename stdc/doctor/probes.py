@@ -267,7 +267,28 @@ def _all_reduce(plan: Plan) -> Dict[str, Any]:
         seconds = time.monotonic() - started
     expected = world_size * (world_size + 1) / 2
     correct = float(values.min()) == expected and float(values.max()) == expected
-    return {"rank": rank, "ranks": world_size, "bytes": numbers * 4, "seconds": seconds, "correct": correct}
+    return {
+        "rank": rank,
+        "ranks": world_size,
+        "bytes": numbers * 4,
+        "seconds": seconds,
+        "correct": correct,
+        "sync_batch_norm": _sync_batch_norm(plan.device),
+    }
+
+
+def _sync_batch_norm(device: str) -> str:
+    """What synchronizes batch norm in a training, as this rank finds it."""
+    if not devices.has_sync_batch_norm(device):
+        return "by collectives of ours, for want of a kernel"
+    import paddle
+
+    from stdc.nn.sync_batch_norm import find_difference
+
+    difference = find_difference(paddle.nn.SyncBatchNorm)
+    return (
+        f"by collectives of ours, since Paddle's kernel is wrong ({difference})" if difference else "by Paddle's kernel"
+    )
 
 
 def _to_stderr(line: str) -> None:

@@ -149,8 +149,17 @@ def capabilities(device: str) -> List[Tuple[int, int]]:
 
 
 def has_sync_batch_norm(device: str) -> bool:
-    """Whether Paddle's own synchronized batch norm runs on this kind of device."""
-    return device == "gpu"
+    """Whether Paddle has a kernel for synchronized batch norm on this kind of device: plug-ins may bring one.
+
+    That it is there does not mean that it is right: see `stdc.nn.sync_batch_norm.find_difference`.
+    """
+    if device in ("cpu", "gpu"):
+        return device == "gpu"
+    import paddle
+
+    core = getattr(paddle, "base", None) or paddle.fluid
+    kernels = core.core._get_all_register_op_kernels("phi").get("sync_batch_norm", ())
+    return any(f"place[Place({device}:" in kernel for kernel in kernels)
 
 
 def precision(device: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Callable, Dict, List
 
 from stdc import files
-from stdc.errors import InputError, OutOfMemoryError, RunError, StdcError, StoppedError
+from stdc.errors import InputError, OutOfMemoryError, RunError, StdcError, StoppedError, UnusableKernelError
 from stdc.machine import environment
 from stdc.machine.heartbeat import PRESENT, Heartbeat, Limits, Sign, Watch
 from stdc.machine.lifetime import die_with_parent
@@ -211,8 +211,9 @@ def first_error(folder: Path, code: int, logs: Path) -> StdcError:
             f"a rank died without a word (launcher's exit code {code}{f': {last}' if last else ''}); logs: {logs}"
         )
     first = failed[0]
-    if first.get("kind") == OutOfMemoryError.__name__:
-        return OutOfMemoryError(first["message"])
+    for kind in (OutOfMemoryError, UnusableKernelError):
+        if first.get("kind") == kind.__name__:
+            return kind(first["message"])
     if first["exit_code"] == InputError.exit_code:
         return InputError(first["message"])
     return RunError(f"rank {first['rank']} failed: {first['message']} (logs: {logs})")

@@ -56,6 +56,7 @@ def run_identity(
     seed: int,
     world_size: int,
     micro_batch: int,
+    portable_sync_batch_norm: bool,
     threads: int,
     device: str,
     inputs: Mapping[str, Optional[str]],
@@ -65,6 +66,7 @@ def run_identity(
     Args:
         stage: network, recipe, and how the best weights are chosen.
         micro_batch: images per forward pass.
+        portable_sync_batch_norm: whether ranks synchronize batch norms by collectives of ours.
         threads: CPU threads per process.
         device: kind of device.
         inputs: SHA-256 by name: manifest, lists, label rasters, weights to start from (None: random initialization).
@@ -82,6 +84,7 @@ def run_identity(
         "seed": seed,
         "world_size": world_size,
         "micro_batch": micro_batch,
+        "sync_batch_norm": None if world_size == 1 else "portable" if portable_sync_batch_norm else "paddle",
         "device": device,
         # On a CPU sums are split over threads, so another count gives other last bits.
         "threads": threads if devices.splits_sums(device) else None,

@@ -59,6 +59,7 @@ class Process:
         seed: of the run.
         device: kind of device, see `stdc.machine.devices`.
         micro_batch: images per forward pass.
+        portable_sync_batch_norm: see `stdc.training.step.Step`.
         workers: data worker processes of this rank.
         limits: how long it may give no sign of life.
         heartbeat: says what it is doing.
@@ -70,6 +71,7 @@ class Process:
     seed: int
     device: str
     micro_batch: int
+    portable_sync_batch_norm: bool
     workers: int
     limits: Limits
     heartbeat: Heartbeat
@@ -119,7 +121,7 @@ class Trainer:
             seed=process.seed,
             rank=process.rank,
             world_size=process.world_size,
-            portable_sync_batch_norm=not devices.has_sync_batch_norm(process.device),
+            portable_sync_batch_norm=process.portable_sync_batch_norm,
             micro_batch=process.micro_batch,
         )
         self.sampler = StepSampler(

@@ -21,19 +21,21 @@ class StepSampler:
     """
 
     def __init__(self, size: int, global_batch: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        if size < 1 or global_batch < 1 or global_batch % world_size:
+        if size < 1 or not 1 <= world_size <= global_batch:
             raise ValueError(f"size {size}, global batch {global_batch}, world size {world_size}")
         self.size = size
         self.global_batch = global_batch
         self.seed = seed
-        self.device_batch = global_batch // world_size
-        self.rank = rank
+        # The first ranks have one sample more where the batch cannot be divided: `recipe.Schedule.device_batches`.
+        share, rest = divmod(global_batch, world_size)
+        self.device_batch = share + (rank < rest)
+        self._first = rank * share + min(rank, rest)
         self._epoch = -1
         self._order = np.empty(0, np.int64)
 
     def keys(self, step: int) -> List[int]:
-        """The rank's keys at `step` (0-based), length global_batch / world_size."""
-        first = step * self.global_batch + self.rank * self.device_batch
+        """The rank's keys at `step` (0-based), `device_batch` of them."""
+        first = step * self.global_batch + self._first
         return [self._key(position) for position in range(first, first + self.device_batch)]
 
     def steps(self, start: int, stop: int) -> Iterator[List[int]]:

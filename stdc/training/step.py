@@ -28,7 +28,8 @@ class Pending(NamedTuple):
     Attributes:
         iteration: the step, 0 for the first.
         names: of the loss parts.
-        values: (len(names) + 1,), float32, summed over ranks: the loss parts, then how many ranks want to stop.
+        values: (len(names) + 1,), float32, summed over ranks: the loss parts, each weighed by its images, then how many
+            ranks want to stop.
         world_size: number of ranks.
     """
 
@@ -38,7 +39,7 @@ class Pending(NamedTuple):
     world_size: int
 
     def read(self) -> Tuple[Dict[str, float], bool]:
-        """The loss parts, averaged over ranks, and whether to stop. One transfer, which waits for the step to end."""
+        """The loss parts, averaged over the step's images, and whether to stop. One transfer; waits for the step."""
         *means, stops = (self.values.numpy().astype(np.float64) / self.world_size).tolist()
         return dict(zip(self.names, means)), stops > 0.0
 
@@ -52,9 +53,11 @@ class Step:
         seed: of the run.
         rank, world_size: this process among those that share the global batch.
         portable_sync_batch_norm: whether several ranks synchronize batch norms by collectives of ours, where Paddle has
-            no kernel for it.
-        micro_batch: images per forward pass, at most those of a step. Where a step has more, the gradients of its parts
-            are averaged; batch norm and the mining of hard pixels then see one part at a time.
+            no kernel for it. It takes ranks with unequal numbers of images too.
+        micro_batch: images per forward pass at most. Where a step has more, it is divided into parts, as evenly as can
+            be, and their gradients are averaged; batch norm and the mining of hard pixels then see one part at a time.
+
+    Where parts or ranks have unequal numbers of images, each part's loss is weighed by its images.
     """
 
     def __init__(
@@ -70,9 +73,13 @@ class Step:
     ) -> None:
         self.recipe, self.seed, self.rank, self.world_size = recipe, seed, rank, world_size
         self.micro_batch = micro_batch
+        self._passes = recipe.schedule.passes(world_size, micro_batch)
+        # Images of a part whose loss counts as it is, so that the mean over the ranks is the mean over the images.
+        self._usual_part = recipe.schedule.global_batch / world_size
         self.network: paddle.nn.Layer = model
         if world_size > 1:
-            convert_sync_batch_norm(model, portable=portable_sync_batch_norm)
+            shares = set(recipe.schedule.device_batches(world_size))
+            convert_sync_batch_norm(model, portable=portable_sync_batch_norm, unequal=len(shares) > 1)
             self.network = paddle.DataParallel(model)
         self.optimizer = build_optimizer(model, recipe.optimizer)
         # The range of float16 is small; bfloat16 has that of float32.
@@ -93,24 +100,24 @@ class Step:
         # the state of a generator.
         paddle.seed(derived_seed("step", self.seed, iteration, self.rank))
         self.optimizer.set_lr(learning_rate(self.recipe.schedule, iteration))
-        parts = _parts(images, labels, self.micro_batch)
+        parts = _parts(images, labels, self._passes)
         sums: List[paddle.Tensor] = []
         names: List[str] = []
         for number, (some_images, some_labels) in enumerate(parts, start=1):
             with self._gradients(last=number == len(parts)):
                 loss, terms = segmentation_loss(self._forward(some_images), some_labels, self.recipe.losses)
-                self._backward(loss, len(parts))
+                divisor = self._usual_part / some_labels.shape[0]
+                self._backward(loss, divisor)
             names = sorted(terms)
-            values = [terms[name].astype("float32").reshape([1]) for name in names]
+            values = [_divided(terms[name].astype("float32"), divisor).reshape([1]) for name in names]
             sums = [total + value for total, value in zip(sums, values)] if sums else values
         if self.loss_scale is None or self.loss_scale.unscale(self.network.parameters()):
             self.optimizer.step()
         self.optimizer.clear_grad()
         if self.average is not None:
             self.average.update(iteration)
-        means = [total / len(parts) for total in sums] if len(parts) > 1 else sums
         # One transfer and one collective per step: the loss parts, and a stop that all ranks obey at the same step.
-        values = paddle.concat([*means, paddle.full([1], float(stop), "float32")])
+        values = paddle.concat([*sums, paddle.full([1], float(stop), "float32")])
         if self.world_size > 1:
             paddle.distributed.all_reduce(values)
         return Pending(iteration, names, values, self.world_size)
@@ -123,9 +130,8 @@ class Step:
             outputs = self.network(images)
         return SegmentorOutputs(*(logits.astype("float32") for logits in outputs))
 
-    def _backward(self, loss: paddle.Tensor, parts: int) -> None:
-        if parts > 1:
-            loss = loss / parts
+    def _backward(self, loss: paddle.Tensor, divisor: float) -> None:
+        loss = _divided(loss, divisor)
         if self.loss_scale is not None:
             loss = loss * self.loss_scale.factor
         loss.backward()
@@ -137,10 +143,16 @@ class Step:
         return self.network.no_sync()
 
 
-def _parts(images: paddle.Tensor, labels: paddle.Tensor, micro_batch: int) -> List[Tuple[paddle.Tensor, paddle.Tensor]]:
-    """A batch cut into parts of `micro_batch` images."""
-    count = images.shape[0]
-    if count <= micro_batch:
+def _divided(value: paddle.Tensor, divisor: float) -> paddle.Tensor:
+    """The usual case, one part of the usual size, costs no kernel."""
+    return value if divisor == 1.0 else value / divisor
+
+
+def _parts(images: paddle.Tensor, labels: paddle.Tensor, passes: int) -> List[Tuple[paddle.Tensor, paddle.Tensor]]:
+    """A batch cut into parts that differ by one image at most."""
+    if passes == 1:
         return [(images, labels)]
-    parts = [slice(start, start + micro_batch) for start in range(0, count, micro_batch)]
+    count = images.shape[0]
+    borders = [number * count // passes for number in range(passes + 1)]
+    parts = [slice(start, stop) for start, stop in zip(borders, borders[1:])]
     return [(images[part], labels[part]) for part in parts]

@@ -12,7 +12,7 @@ from stdc.data.entries import read_entries, read_prepared
 from stdc.data.entry import Entry
 from stdc.data.frame_cache import FrameCache, open_frame_cache
 from stdc.data.transforms import check_crop
-from stdc.errors import InputError, OutOfMemoryError, RunError, StdcError, StoppedError
+from stdc.errors import OutOfMemoryError, RunError, StdcError, StoppedError, UnusableKernelError
 from stdc.machine import devices, ranks, watcher
 from stdc.machine.heartbeat import STARTING, Heartbeat, Limits, guarded
 from stdc.machine.lifetime import begin_again
@@ -79,6 +79,7 @@ class Hardware:
         threads: CPU threads per process.
         workers: data worker processes per device.
         micro_batch: images per forward pass; None: all images that a device has per step.
+        portable_sync_batch_norm: synchronize batch norms by collectives of ours although Paddle has a kernel for it.
         nodes: the machines, each with so many devices.
         frame_cache: folder for decoded frames; None: every sample decodes its files.
         frame_cache_gb: most that they may take, in 10^9 bytes.
@@ -89,6 +90,7 @@ class Hardware:
     threads: int
     workers: int
     micro_batch: Optional[int] = None
+    portable_sync_batch_norm: bool = False
     nodes: Nodes = ONE_NODE
     frame_cache: Optional[Path] = None
     frame_cache_gb: float = 0.0
@@ -106,6 +108,7 @@ class _Prepared:
     train_entries: List[Entry]
     val_entries: List[Entry]
     micro_batch: int
+    portable_sync_batch_norm: bool
     identity: Dict[str, Any]
     run_hash: str
     folder: RunFolder
@@ -135,7 +138,8 @@ class TrainJob:
         """Train and write the outputs; on several devices, in ranks.
 
         Where the first step does not fit into the memory of the device, the process begins again with half as many
-        images per forward pass, which is another run.
+        images per forward pass; where Paddle's synchronized batch norm computes wrongly, with ours. Either is another
+        run.
 
         Args:
             argv: program and arguments that start the same job; ranks are started with them.
@@ -167,17 +171,17 @@ class TrainJob:
             half = prepared.micro_batch // 2
             self.log(f"{error}; beginning again with {half}: batch norm and hard pixels then see {half} at a time")
             begin_again([*ranks.without_option(argv, "--micro-batch"), "--micro-batch", str(half)])
+        except UnusableKernelError as error:
+            self.log(f"{error}; beginning again with collectives of ours in its place")
+            begin_again([*ranks.without_option(argv, "--sync-batch-norm"), "--sync-batch-norm", "portable"])
 
     def _prepare(self) -> _Prepared:
         """Read what is small, refuse what does not fit, and name the run."""
         stage, inputs, hardware = self.stage, self.inputs, self.hardware
         device_batch = stage.recipe.schedule.per_device_batch(hardware.world_size)
-        micro_batch = hardware.micro_batch or device_batch
-        if not 1 <= micro_batch <= device_batch or device_batch % micro_batch:
-            raise InputError(
-                f"hardware.micro_batch: {micro_batch} images; the {device_batch} images of a device and step must be a "
-                "multiple of it"
-            )
+        wanted = device_batch if hardware.micro_batch is None else hardware.micro_batch
+        # The largest part of an even division: what is named twice must not be two runs.
+        micro_batch = -(-device_batch // stage.recipe.schedule.passes(hardware.world_size, wanted))
         # Before anything slow: a crop that does not fit is found here, not at the first image that is too small.
         dataset = read_prepared(inputs.dataset, inputs.labels, inputs.manifest, inputs.index)
         frames = dataset.manifest["frames"]
@@ -187,11 +191,14 @@ class TrainJob:
         val_entries = read_entries(inputs.val_list, "val", dataset, stage.separator)
         devices.check_amp(hardware.device, stage.recipe.kernels.amp)
         devices.prepare(hardware.device, hardware.threads, devices.kernel_flags(stage.recipe.kernels))
+        unequal = stage.recipe.schedule.global_batch % hardware.world_size > 0
+        portable = hardware.portable_sync_batch_norm or unequal or not devices.has_sync_batch_norm(hardware.device)
         made_of = identity.run_identity(
             stage,
             seed=self.seed,
             world_size=hardware.world_size,
             micro_batch=micro_batch,
+            portable_sync_batch_norm=portable,
             threads=hardware.threads,
             device=hardware.device,
             inputs={
@@ -210,7 +217,7 @@ class TrainJob:
             sizes = [tuple(frame["size"]) for frame in frames if frame["split"] == "train"]
             manifest_sha256 = made_of["inputs"]["manifest"]
             cache = open_frame_cache(hardware.frame_cache, manifest_sha256, sizes, hardware.frame_cache_gb)
-        return _Prepared(train_entries, val_entries, micro_batch, made_of, run_hash, folder, cache)
+        return _Prepared(train_entries, val_entries, micro_batch, portable, made_of, run_hash, folder, cache)
 
     def _watch(self, prepared: _Prepared, argv: List[str]) -> None:
         """Hold the run folder while this process or its ranks train; on several nodes, node 0 holds it for all."""
@@ -268,6 +275,8 @@ class TrainJob:
         if world_size > 1:
             ranks.meet("paddle", self.limits.pause_s)
             devices.join_ranks(hardware.device)
+            if not prepared.portable_sync_batch_norm:
+                self._try_sync_batch_norm()
         recorder = SilentRecorder()
         if rank == 0:
             recorder = Recorder(
@@ -285,6 +294,7 @@ class TrainJob:
                 seed=self.seed,
                 device=hardware.device,
                 micro_batch=prepared.micro_batch,
+                portable_sync_batch_norm=prepared.portable_sync_batch_norm,
                 workers=hardware.workers,
                 limits=self.limits,
                 heartbeat=heartbeat,
@@ -304,6 +314,23 @@ class TrainJob:
         if rank == 0:
             self._write_outputs(prepared, trainer)
             recorder.state("finished")
+
+    def _try_sync_batch_norm(self) -> None:
+        """Hold Paddle's kernel against ours before the training relies on it; every rank calls this.
+
+        Raises:
+            UnusableKernelError: it computes something else on one of the ranks.
+        """
+        import paddle
+
+        from stdc.nn.sync_batch_norm import find_difference
+
+        found = ranks.exchange("sync-batch-norm", find_difference(paddle.nn.SyncBatchNorm), self.limits.pause_s)
+        wrong = [f"rank {rank}: {text}" for rank, text in enumerate(found) if text]
+        if wrong:
+            raise UnusableKernelError(
+                f"Paddle's synchronized batch norm is not usable on {self.hardware.device} ({wrong[0]})"
+            )
 
     def _initialize(self, model: Segmentor) -> None:
         """Put the given weights into a new network."""

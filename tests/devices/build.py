@@ -24,15 +24,27 @@ def build_cudart(folder: Path) -> Path:
     return library
 
 
-def build_plugin(folder: Path, headers: Path) -> Path:
+def build_plugin(folder: Path, headers: Path, wrong_norm: bool = False) -> Path:
     """The stand-in for the plug-in in `folder`, which then is a CUSTOM_DEVICE_ROOT; returns the library.
 
     Args:
         headers: `paddle.sysconfig.get_include()` of the Paddle that will load it.
+        wrong_norm: it brings a kernel for synchronized batch norm that looks at each rank's own batch alone.
     """
     library = folder / "libdouble.so"
-    source = str(HERE / "plugin" / "double.cc")
-    _compile("g++", "-std=c++17", "-Wno-cast-function-type", "-I", str(headers), source, "-lrt", output=library)
+    options = ["-std=c++17", "-Wno-cast-function-type", "-I", str(headers), str(HERE / "plugin" / "double.cc")]
+    if wrong_norm:
+        # Paddle's own headers of kernels are not free of warnings.
+        options += [
+            "-w",
+            "-DPADDLE_WITH_CUSTOM_DEVICE",
+            "-DPADDLE_WITH_CUSTOM_KERNEL",
+            "-I",
+            str(headers / "third_party"),
+        ]
+        options += [str(HERE / "plugin" / "local_norm.cc"), "-L", str(headers.parent / "libs"), "-lphi_core", "-lphi"]
+        options += ["-lcommon"]
+    _compile("g++", *options, "-lrt", output=library)
     return library
 
 

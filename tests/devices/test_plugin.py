@@ -160,6 +160,23 @@ def test_doctor_finds_the_plug_in_sound(trial: Trial, tmp_path: Path) -> None:
     for check in ("paddle", "devices", "two images evaluated", "training memory", "all-reduce"):
         assert findings[check]["level"] == "ok", findings[check]
     assert "2 ranks" in findings["all-reduce"]["found"]
+    assert "synchronized by collectives of ours, for want of a kernel" in findings["all-reduce"]["found"]
+
+
+def test_kernel_that_gets_synchronized_batch_norm_wrong_is_found_out_and_not_used(
+    plugin: Dict[str, str], on_cpu: Dict[int, Path], data: Path, tmp_path: Path
+) -> None:
+    """A plug-in may bring the kernel; whether it sees the other ranks is tried before the first step."""
+    root = tmp_path / "plugin"
+    root.mkdir()
+    build_plugin(root, Path(paddle.sysconfig.get_include()), wrong_norm=True)
+    trial = Trial(data, environment={**plugin, "CUSTOM_DEVICE_ROOT": str(root)})
+    result = trial.train(tmp_path / "out", DEVICE, 2)
+    succeeded(result)
+    assert "synchronized batch norm is not usable on iluvatar_gpu (rank 0: " in result.stderr
+    assert "beginning again with collectives of ours in its place" in result.stderr
+    assert read(tmp_path / "out" / "provenance.json")["identity"]["sync_batch_norm"] == "portable"
+    assert sha256(tmp_path / "out" / "model.pdparams") == sha256(on_cpu[2] / "model.pdparams")
 
 
 def test_killed_rank_ends_the_run_and_the_next_start_has_the_same_bytes(

@@ -236,6 +236,23 @@ def test_first_step_that_does_not_fit_begins_again_with_half_and_says_so(trial: 
     assert whole["model"] != trial.results("small")["model"], "batch norm saw one image at a time"
 
 
+def test_batch_that_the_devices_do_not_divide_is_trained_whole(trial: TrainingTrial) -> None:
+    """Three images on two ranks: two and one, weighed so that the first step is that of one device."""
+    try:
+        losses = {}
+        for devices in (1, 2):
+            trial.configure(
+                {"iterations": 2, "save_interval": 2, "global_batch": 3, "evaluate": False, "log_interval": 1}
+            )
+            assert end(start(trial, f"three on {devices}", SCRIPTS / "train.py", devices=devices)) == 0
+            history = (trial.folder / f"three on {devices}" / "history.jsonl").read_text().splitlines()
+            losses[devices] = [json.loads(line)["loss"] for line in history if '"loss"' in line]
+        # Each rank mines among its own pixels; at the start nearly all of them are hard.
+        assert losses[2][0] == pytest.approx(losses[1][0], rel=1e-3)
+    finally:
+        trial.configure({"iterations": 6, "eval_interval": 6, "save_interval": 2})
+
+
 def test_rasters_drawn_anew_are_another_run(trial: TrainingTrial) -> None:
     """Another Pillow, or a fix of the drawing, must not hand out the old weights as new."""
     trial.finish("rasters")

@@ -90,7 +90,7 @@ def test_plan_counts_the_space_that_archives_unpack_to(tmp_path: Path) -> None:
     ("changes", "fragment"),
     [
         ({"dataset": "/no/such/folder"}, "/no/such/folder: no such folder"),
-        ({"devices": 7}, "train.global_batch: 96"),
+        ({"devices": 97}, "train.global_batch: 96"),
     ],
 )
 def test_plan_refuses_what_cannot_run(changes: Dict[str, Any], fragment: str) -> None:
@@ -307,7 +307,8 @@ def test_memory_trial_warns_before_it_is_too_late() -> None:
 
 
 def test_all_reduce_is_judged_by_its_sum() -> None:
-    answer = {"ranks": 2, "bytes": 4, "seconds": 0.1, "correct": True}
+    answer = {"ranks": 2, "bytes": 4, "seconds": 0.1, "correct": True, "sync_batch_norm": "by Paddle's kernel"}
+    assert "batch norm is synchronized by Paddle's kernel" in checks.check_ranks(answer).found
     assert checks.check_ranks(answer).level == OK
     assert checks.check_ranks({**answer, "correct": False}).level == PROBLEM
     assert checks.check_ranks({"skipped": "one device"}).level == OK

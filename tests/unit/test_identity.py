@@ -39,6 +39,7 @@ def make(train: Dict[str, Any] = TRAIN, backbone: str = "stdc1", **changes: Any)
         "seed": 0,
         "world_size": 1,
         "micro_batch": 4,
+        "portable_sync_batch_norm": True,
         "threads": 2,
         "device": "cpu",
         "inputs": INPUTS,
@@ -77,6 +78,12 @@ def test_what_changes_the_weights_is_another_run(changes: Dict[str, Any]) -> Non
 @pytest.mark.parametrize("key", ["save_interval", "log_interval", "keep_checkpoint_max", "prediction_images"])
 def test_what_the_loop_does_beside_training_does_not_count(key: str) -> None:
     assert make({**TRAIN, key: 9}) == make()
+
+
+def test_what_synchronizes_batch_norm_counts_where_there_are_ranks() -> None:
+    assert make(portable_sync_batch_norm=False) == make(portable_sync_batch_norm=True)
+    two = {"world_size": 2, "device": "gpu"}
+    assert make(**two, portable_sync_batch_norm=False) != make(**two, portable_sync_batch_norm=True)
 
 
 def test_cpu_threads_count_on_a_cpu_only() -> None:

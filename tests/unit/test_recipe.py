@@ -34,13 +34,27 @@ def test_a_number_never_chooses_the_mining_rule():
     assert recipe.resolve({**PLAIN, "ohem_rule": "authors"}).losses.ohem_min_kept == 10000
 
 
-def test_global_batch_is_divided_or_refused():
-    resolved = recipe.resolve(PLAIN)
-    assert resolved.schedule.per_device_batch(8) == 12
-    with pytest.raises(InputError, match=r"train\.global_batch: 96 .* 7 devices"):
-        resolved.schedule.per_device_batch(7)
+def test_global_batch_is_divided_as_evenly_as_can_be():
+    schedule = recipe.resolve(PLAIN).schedule
+    assert schedule.device_batches(8) == (12,) * 8
+    assert schedule.device_batches(7) == (14, 14, 14, 14, 14, 13, 13)
+    assert schedule.per_device_batch(7) == 14
+    with pytest.raises(InputError, match=r"train\.global_batch: 96 for 97 devices; .* 96 devices or fewer"):
+        schedule.device_batches(97)
     with pytest.raises(InputError, match="devices: 0"):
-        resolved.schedule.per_device_batch(0)
+        schedule.per_device_batch(0)
+
+
+def test_each_device_has_an_image_in_every_forward_pass():
+    """Batch norm over the devices is a collective, for which all of them must come equally often."""
+    schedule = recipe.resolve(PLAIN).schedule
+    assert [schedule.passes(1, most) for most in (96, 97, 50, 48, 12, 1)] == [1, 1, 2, 2, 8, 96]
+    # 14 or 13 images: 7 passes of 2, or of 2 and one of 1.
+    assert schedule.passes(7, 2) == 7
+    with pytest.raises(InputError, match=r"hardware\.micro_batch: 1 image .* 14 or 13 images"):
+        schedule.passes(7, 1)
+    with pytest.raises(InputError, match=r"hardware\.micro_batch: 0"):
+        schedule.passes(8, 0)
 
 
 @pytest.mark.parametrize(

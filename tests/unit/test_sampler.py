@@ -52,6 +52,14 @@ def test_derived_seeds_keep_their_parts_apart():
     assert 0 <= derived_seed("x") < 2**32
 
 
-def test_indivisible_batch_is_a_programming_error():
-    with pytest.raises(ValueError, match="world size 3"):
-        StepSampler(10, 4, 0, 0, 3)
+def test_ranks_share_a_batch_that_they_do_not_divide():
+    alone = StepSampler(11, 7, seed=5)
+    ranks = [StepSampler(11, 7, seed=5, rank=rank, world_size=3) for rank in range(3)]
+    assert [rank.device_batch for rank in ranks] == [len(rank.keys(0)) for rank in ranks] == [3, 2, 2]
+    for step in range(9):
+        assert [key for rank in ranks for key in rank.keys(step)] == alone.keys(step)
+
+
+def test_rank_without_a_sample_is_a_programming_error():
+    with pytest.raises(ValueError, match="world size 5"):
+        StepSampler(10, 4, 0, 0, 5)

@@ -113,7 +113,9 @@ def test_short_run_leaves_what_the_contract_names(stage, tmp_path):
 @pytest.mark.parametrize(
     ("train", "extra", "named"),
     [
-        ({"global_batch": 3}, ("--devices", 2), "train.global_batch: 3 images cannot be divided over 2 devices"),
+        ({"global_batch": 1}, ("--devices", 2), "train.global_batch: 1 for 2 devices; each needs one image at least"),
+        ({"global_batch": 3}, ("--devices", 2, "--micro-batch", 1), "hardware.micro_batch: 1 image per forward pass"),
+        ({}, ("--micro-batch", 0), "hardware.micro_batch: 0 images"),
         ({"crop_width": 500}, (), "train.crop_width: 500 pixels"),
         ({"preset": "mine"}, (), "train.preset: 'mine'"),
         ({}, ("--device", "tpu"), "argument --device: invalid choice: 'tpu'"),

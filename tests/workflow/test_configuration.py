@@ -47,7 +47,7 @@ def keys(schema: Dict[str, Any], path: Tuple[str, ...] = ()) -> Iterator[Tuple[T
         ("seeds: [0]", "seeds: [0, 0]", "seeds: [0, 0] names something twice"),
         ("seeds: [0]", "seeds: 0", "seeds: 0 is not a list"),
         ("name: tiny", "name: ../tiny", "name: '../tiny' does not have the form"),
-        ("global_batch: 2", "global_batch: 3", "train.global_batch: 3 images cannot be divided over 2 devices"),
+        ("global_batch: 2", "global_batch: 1", "train.global_batch: 1 for 2 devices; each needs one image at least"),
         ("name: tiny", "", "name: missing"),
         ("name: tiny", 'name: "tiny\\n"', "name: 'tiny\\n' has a character that is not printed"),
         ("seeds: [0]", "data: {expect: cityscapes}", "dataset: none given, but this recipe is for the full Cityscapes"),

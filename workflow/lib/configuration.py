@@ -127,11 +127,11 @@ def contradictions(
             "add --config dataset=<folder>"
         )
     batch, devices = config["train"]["global_batch"], config["hardware"]["devices"]
-    if batch % devices:
+    if batch < devices:
         path = ("train", "global_batch")
         found.append(
-            f"{_source(path, sources)}: train.global_batch: {batch} images cannot be divided over {devices} devices; "
-            f"take a multiple of {devices}, or change hardware.devices"
+            f"{_source(path, sources)}: train.global_batch: {batch} for {devices} devices; each needs one image at "
+            f"least, so take {batch} devices or fewer (hardware.devices)"
         )
     for problem in weights_source.judge_problems(config["weights"]):
         found.append(f"{_source(('weights',), sources)}: weights: {problem}")

@@ -59,6 +59,7 @@ rule train:
             else []
         ),
         micro_batch=["--micro-batch", HARDWARE["micro_batch"]] if HARDWARE["micro_batch"] else [],
+        sync_batch_norm=["--sync-batch-norm", "portable"] if HARDWARE["sync_batch_norm"] == "portable" else [],
     shell:
         r"""
         exec {params.start:q} "$STDC_PYTHON" {input.program:q} \
@@ -74,7 +75,7 @@ rule train:
             --device {resources.device:q} \
             --devices {resources.devices} \
             --threads {resources.cpu_threads} \
-            --workers {resources.workers} {params.micro_batch:q} \
+            --workers {resources.workers} {params.micro_batch:q} {params.sync_batch_norm:q} \
             --frame-cache={resources.frame_cache:q} \
             --frame-cache-gb {resources.frame_cache_gb} \
             --step-limit {resources.step_limit_s} \

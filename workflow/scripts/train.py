@@ -44,6 +44,7 @@ def main(options: argparse.Namespace) -> None:
             threads=options.threads,
             workers=options.workers,
             micro_batch=options.micro_batch,
+            portable_sync_batch_norm=options.sync_batch_norm == "portable",
             # A rank is started by its node's watcher, which has found the nodes.
             nodes=Nodes(ranks.rank_and_world()[1] // options.devices)
             if ranks.in_rank()
@@ -94,6 +95,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--frame-cache-gb", type=float, default=40.0, metavar="N", help="gigabytes for them at most")
     parser.add_argument(
         "--micro-batch", type=int, metavar="N", help="images per forward pass; none: all that a device has per step"
+    )
+    parser.add_argument(
+        "--sync-batch-norm",
+        choices=("auto", "portable"),
+        default="auto",
+        help="how several ranks synchronize it; auto: by Paddle's kernel where there is one and it computes right",
     )
     parser.add_argument(
         "--step-limit", type=float, default=600.0, metavar="SECONDS", help="longest wait for a step before the run ends"
