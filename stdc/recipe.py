@@ -96,6 +96,11 @@ class Schedule(Part):
         """Images that one device sees per step, at most. Raises what `device_batches` raises."""
         return self.device_batches(devices)[0]
 
+    def images_per_pass(self, devices: int, micro_batch: Optional[int]) -> Optional[int]:
+        """`micro_batch`, where the share of a device takes several forward passes; else None."""
+        share = -(-self.global_batch // max(devices, 1))
+        return micro_batch if micro_batch is not None and micro_batch < share else None
+
     def passes(self, devices: int, micro_batch: int) -> int:
         """Forward passes of a step, as many on each device.
 

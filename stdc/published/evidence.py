@@ -109,6 +109,7 @@ class Evidence:
         seeds: of the trainings.
         start, recipe: of the training; they say nothing where the weights were given.
         given_weights: file or name of weights that were judged without a training; None where they were trained here.
+        micro_batch: images per forward pass, where a device takes its share of a step in several; else None.
         evaluations: by kind of weights, "final" or "best", in the order of the configuration.
     """
 
@@ -120,6 +121,7 @@ class Evidence:
     recipe: recipe.TrainRecipe
     evaluations: Mapping[str, Tuple[Evaluation, ...]]
     given_weights: Optional[str] = None
+    micro_batch: Optional[int] = None
 
     @property
     def has_best(self) -> bool:
@@ -150,6 +152,7 @@ def evidence_of_results(
     data: Mapping[str, Any],
     seeds: Sequence[SeedMetrics],
     given_weights: Optional[str] = None,
+    micro_batch: Optional[int] = None,
 ) -> Evidence:
     """What a finished run shows.
 
@@ -157,7 +160,7 @@ def evidence_of_results(
         manifest: `manifest.json` of the dataset check.
         model, train, data: these sections of the configuration.
         seeds: at least one.
-        given_weights: see `Evidence`.
+        given_weights, micro_batch: see `Evidence`.
     Raises:
         InputError: a section holds a value that is out of its range.
         ValueError: no seed.
@@ -186,6 +189,7 @@ def evidence_of_results(
         recipe=recipe.resolve(train),
         evaluations=_evaluations(seeds),
         given_weights=given_weights,
+        micro_batch=micro_batch,
     )
 
 

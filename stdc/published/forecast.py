@@ -53,11 +53,12 @@ class Speed(NamedTuple):
     text: str
 
 
-def planned_evidence(config: Mapping[str, Any], dataset: Dataset) -> Evidence:
+def planned_evidence(config: Mapping[str, Any], dataset: Dataset, devices: int = 1) -> Evidence:
     """What the verdict will know of a run of this configuration, as far as it is known now.
 
     Args:
         config: the configuration with its defaults filled in.
+        devices: that the global batch is divided over.
     Raises:
         InputError: a key is missing or wrong.
     """
@@ -86,6 +87,8 @@ def planned_evidence(config: Mapping[str, Any], dataset: Dataset) -> Evidence:
         )
         for protocol in config["evaluate"].get("protocols") or ({"name": "single_scale"},)
     )
+    trained = recipe.resolve(train)
+    micro_batch = (config.get("hardware") or {}).get("micro_batch")
     return Evidence(
         name=str(config.get("name")),
         seeds=tuple(config.get("seeds") or (0,)),
@@ -98,7 +101,8 @@ def planned_evidence(config: Mapping[str, Any], dataset: Dataset) -> Evidence:
         ),
         network=recipe.part_of(recipe.Network, config["model"]),
         start=start_of(config["model"]),
-        recipe=recipe.resolve(train),
+        recipe=trained,
+        micro_batch=trained.schedule.images_per_pass(devices, micro_batch),
         evaluations={"final": planned, **({"best": planned} if train.get("evaluate", True) else {})},
     )
 
@@ -139,7 +143,7 @@ def look_ahead(
         InputError: a key is missing or wrong, or there is no such dataset.
     """
     seen = look_at_dataset(config, dataset)
-    evidence = planned_evidence(config, seen)
+    evidence = planned_evidence(config, seen, devices)
     reference = load_reference()
     found = forecast(evidence, reference)
     speed = known_speed(evidence, folder, device, devices)

@@ -230,6 +230,14 @@ def _recipe(evidence: Evidence, figure: Figure) -> List[Reason]:
                 f"train.global_batch: {claim.global_batch}",
             )
         )
+    if evidence.micro_batch is not None:
+        found.append(
+            Reason(
+                f"batch norm and the mining of hard pixels saw {evidence.micro_batch} images per forward pass, not all "
+                "that a device had in a step",
+                "hardware.micro_batch: null, and more devices or such with more memory",
+            )
+        )
     crop = (ours.augmentation.crop_height, ours.augmentation.crop_width)
     if claim.crop is not None and crop != claim.crop:
         found.append(

@@ -82,7 +82,14 @@ PROVENANCE = {
     "manifest_sha256?": optional(str),
     "seed?": optional(count()),
     "recipe?": optional(dict),
-    "identity?": optional({"inputs?": optional(map_of(optional(str))), "network?": optional(dict)}),
+    "identity?": optional(
+        {
+            "inputs?": optional(map_of(optional(str))),
+            "network?": optional(dict),
+            "world_size?": optional(count(1)),
+            "micro_batch?": optional(count(1)),
+        }
+    ),
     "versions?": optional(map_of(str)),
     "hardware?": optional(
         {"devices?": optional(count(1)), "threads?": optional(count()), "workers?": optional(count())}

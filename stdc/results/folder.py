@@ -81,8 +81,18 @@ class Results:
             train=self.config["train"],
             data=self.config["data"],
             given_weights=self.config.get("weights"),
+            micro_batch=self._micro_batch(),
             seeds=[SeedMetrics(result.seed, result.metrics, result.best) for result in self.seeds],
         )
+
+    def _micro_batch(self) -> Optional[int]:
+        """The least images per forward pass of a seed whose devices took several per step; None where none did."""
+        schedule = resolve(self.config["train"]).schedule
+        found = []
+        for seed in self.seeds:
+            run = (seed.provenance or {}).get("identity") or {}
+            found.append(schedule.images_per_pass(int(run.get("world_size") or 1), run.get("micro_batch")))
+        return min((images for images in found if images is not None), default=None)
 
 
 def read_config(path: Path) -> Dict[str, Any]:

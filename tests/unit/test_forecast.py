@@ -313,6 +313,14 @@ def test_dataset_is_told_by_kind_and_counted_by_name(tmp_path: Path) -> None:
 # ---- the cost
 
 
+def test_images_in_several_passes_speak_against_every_figure_beforehand() -> None:
+    config = {**published(), "hardware": {"micro_batch": 6}}
+    seen = [planned_evidence(config, CITYSCAPES, devices).micro_batch for devices in (1, 8, 16, 1000)]
+    assert seen == [6, 6, None, None]
+    reasons = [row["reasons"] for row in forecast(planned_evidence(config, CITYSCAPES, 8), REFERENCE)["rows"]]
+    assert any("saw 6 images per forward pass" in reason for row in reasons for reason in row)
+
+
 def test_cost_is_that_worked_out_by_hand() -> None:
     evidence = planned_evidence(published(), CITYSCAPES)
     lines = cost_lines(evidence, REFERENCE, None, 8)

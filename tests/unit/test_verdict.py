@@ -15,6 +15,7 @@ from stdc.files import canonical_json
 from stdc.published.evidence import Evidence, SeedMetrics, evidence_of_results
 from stdc.published.reference import DEFAULT_PATH, load_reference
 from stdc.published.verdict import judge
+from stdc.results.folder import Results, SeedResult
 
 REFERENCE = load_reference()
 
@@ -212,6 +213,23 @@ def test_reasons_are_told_against_a_figure_of_the_same_network_and_preset():
     assert judge(evidence(train=far), REFERENCE)["decisive"] == "bi_v100_stdc1"
     stdc2 = {**MODEL, "backbone": "stdc2"}
     assert judge(evidence(train=far, model=stdc2), REFERENCE)["decisive"] == "paddleseg_stdc2"
+
+
+def test_images_seen_in_several_passes_are_a_reason() -> None:
+    """Gradients are those of the whole batch; what batch norm and mining look at is not."""
+    assert row(judge(evidence(), REFERENCE), "bi_v100_stdc1")["reasons"] == []
+    found = judge(evidence(micro_batch=3), REFERENCE)
+    (reason,) = row(found, "bi_v100_stdc1")["reasons"]
+    assert reason.startswith("batch norm and the mining of hard pixels saw 3 images per forward pass")
+
+
+def test_results_tell_of_passes_where_a_device_took_its_share_in_several() -> None:
+    config = {"name": "full", "dataset_kind": "folder", "model": MODEL, "train": PUBLISHED_RUN, "data": {}}
+    for world_size, micro_batch, expected in ((8, 12, None), (8, 4, 4), (2, 12, 12), (1, None, None)):
+        provenance = {"identity": {"world_size": world_size, "micro_batch": micro_batch}}
+        seed = SeedResult(0, metrics(0.7466), None, [], None, provenance)
+        results = Results(config=config, manifest=FULL, manifest_sha256="", seeds=[seed])
+        assert results.evidence().micro_batch == expected
 
 
 def test_kernel_flags_do_not_forbid_a_comparison():
