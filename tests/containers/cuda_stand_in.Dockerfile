@@ -9,8 +9,9 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && mkdir -p /usr/local/cuda-11.8/lib64
 WORKDIR /usr/local/cuda-11.8/lib64
-RUN for name in cudnn.so.8 cublas.so.11 cublasLt.so.11 curand.so.10 cusolver.so.11 cusparse.so.11 nccl.so.2; do \
-        echo 'int stand_in;' | gcc -shared -fPIC -x c - -Wl,-soname,"lib$name" -o "lib$name" || exit 1; \
+RUN echo 'int stand_in;' > /tmp/stand_in.c \
+    && for name in cudnn.so.8 cublas.so.11 cublasLt.so.11 curand.so.10 cusolver.so.11 cusparse.so.11 nccl.so.2; do \
+        gcc -shared -fPIC /tmp/stand_in.c -Wl,-soname,"lib$name" -o "lib$name" || exit 1; \
     done
 
 # hadolint ignore=DL3006
