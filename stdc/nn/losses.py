@@ -7,6 +7,7 @@ divide by different counts, so both are stated here.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Dict, List, Sequence, Tuple
 
@@ -109,7 +110,7 @@ def detail_target(train_id: paddle.Tensor) -> paddle.Tensor:
     """
     with paddle.no_grad():
         labels = train_id.astype("float32").unsqueeze(1)  # (N, 1, H, W)
-        kernel = paddle.to_tensor(_LAPLACIAN)
+        kernel = _laplacian(paddle.device.get_device())
         size = labels.shape[2:]
         fused = paddle.zeros_like(labels)
         for stride, weight in zip((1, 2, 4), FUSION_WEIGHTS):
@@ -120,6 +121,12 @@ def detail_target(train_id: paddle.Tensor) -> paddle.Tensor:
                 edges = F.interpolate(edges, size, mode="nearest")
             fused = fused + weight * edges
         return (fused > EDGE_THRESHOLD).astype("float32")
+
+
+@functools.lru_cache(maxsize=None)
+def _laplacian(device: str) -> paddle.Tensor:
+    """On the device once: each copy there would wait for all it was asked for before."""
+    return paddle.to_tensor(_LAPLACIAN)
 
 
 def detail_loss(detail_logits: paddle.Tensor, edges: paddle.Tensor) -> Tuple[paddle.Tensor, paddle.Tensor]:

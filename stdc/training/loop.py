@@ -22,6 +22,7 @@ from stdc.arrays import Arrays
 from stdc.errors import OutOfMemoryError, RunError, StoppedError
 from stdc.machine import devices, ranks
 from stdc.machine.heartbeat import EVALUATING, MEETING, SAVING, STARTING, TRAINING, WAITING, Heartbeat, Limits
+from stdc.machine.sender import Sender
 from stdc.nn.segmentor import Segmentor, build_segmentor
 from stdc.nn.state import load_segmentor, state_arrays
 from stdc.seeds import derived_seed
@@ -114,7 +115,8 @@ class Trainer:
         if process.world_size > 1:
             # The ranks' first collective: all of them have to be there.
             ranks.meet("model", process.limits.pause_s)
-        self.normalizer = Normalizer(stage.recipe.augmentation.mean, stage.recipe.augmentation.std)
+        self.send = Sender()
+        self.normalizer = Normalizer(stage.recipe.augmentation.mean, stage.recipe.augmentation.std, self.send)
         self.step = Step(
             self.model,
             stage.recipe,
@@ -197,7 +199,8 @@ class Trainer:
                 raise self._stopped() from None
 
     def _step(self, batch: Batch, stop: bool) -> Pending:
-        images, labels = self.normalizer(batch.images), paddle.to_tensor(batch.labels).astype("int64")
+        # Queued while the device computes the step before.
+        images, labels = self.normalizer(batch.images), self.send(batch.labels).astype("int64")
         try:
             pending = self.step(images, labels, self.iteration, stop)
         except Exception as error:

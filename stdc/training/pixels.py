@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 import paddle
@@ -15,9 +15,16 @@ class Normalizer:
 
     Args:
         mean, std: of red, green and blue on the scale 0 to 1.
+        send: brings an array to the device, see `stdc.machine.sender`.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        send: Callable[[np.ndarray], paddle.Tensor] = paddle.to_tensor,
+    ) -> None:
+        self.send = send
         self.table = normalization_table(mean, std)  # (3, 256)
         self._on_device = paddle.to_tensor(self.table.ravel())
         first = 256 * np.arange(len(self.table), dtype=np.int32)
@@ -26,9 +33,9 @@ class Normalizer:
     def __call__(self, images: np.ndarray) -> paddle.Tensor:
         """(N, 3, H, W), uint8, as a float32 tensor on the current device; float32 is taken as normalized already."""
         if images.dtype != np.uint8:
-            return paddle.to_tensor(images)
+            return self.send(images)
         if self._on_device.place.is_cpu_place():
-            return paddle.to_tensor(self.look_up(images))
+            return self.send(self.look_up(images))
         return self.gather(images)
 
     def look_up(self, images: np.ndarray) -> np.ndarray:
@@ -41,5 +48,5 @@ class Normalizer:
 
     def gather(self, images: np.ndarray) -> paddle.Tensor:
         """By the device, which receives 8 bits per level."""
-        indices = paddle.to_tensor(images).astype("int32") + self._first
+        indices = self.send(images).astype("int32") + self._first
         return paddle.gather(self._on_device, indices.reshape([-1])).reshape(images.shape)

@@ -83,6 +83,19 @@ def test_training_on_the_plug_in_has_the_bytes_of_the_cpu(
     assert (device["kind"], device["visible"]) == (DEVICE, 2)
 
 
+def test_batches_are_queued_for_the_device_and_not_waited_for(trial: Trial, tmp_path: Path) -> None:
+    """How a plug-in is asked for the copies; that they overlap with computing needs a device."""
+    trace = tmp_path / "trace"
+    traced = Trial(trial.folder, environment={**trial.environment, "DOUBLE_TRACE": str(trace)})
+    # Sizes that nothing else in the network has.
+    train = {"iterations": 3, "global_batch": 3, "crop_height": 32, "crop_width": 96, "evaluate": False}
+    succeeded(traced.train(tmp_path / "out", DEVICE, 1, **train))
+    copies = trace.read_text().splitlines()
+    for size in (3 * 3 * 32 * 96, 3 * 32 * 96):
+        assert copies.count(f"queued {size}") == 3, "images and labels of three steps, one byte each"
+        assert f"waited-for {size}" not in copies
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_evaluation_on_the_plug_in_has_the_counts_of_the_cpu(
     trial: Trial, on_cpu: Dict[int, Path], tmp_path: Path, ranks: int

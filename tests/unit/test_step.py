@@ -118,6 +118,21 @@ def transfers(monkeypatch: pytest.MonkeyPatch) -> Iterator[List[str]]:
     yield counted
 
 
+def test_a_step_sends_nothing_to_the_device_while_it_runs(
+    batch: Tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each `to_tensor` waits until the device has done all it was asked for. Constants are there from the first step."""
+    model = network()
+    model.train()
+    step = Step(model, recipe(), seed=0, micro_batch=4)
+    step(*batch, 0, False)
+    sent: List[Any] = []
+    original = paddle.to_tensor
+    monkeypatch.setattr(paddle, "to_tensor", lambda *values, **options: sent.append(1) or original(*values, **options))
+    step(*batch, 1, False)
+    assert sent == []
+
+
 @pytest.mark.parametrize("preset", ["paddleseg", "authors"])
 @pytest.mark.parametrize("min_kept", [1, 16000], ids=["many hard pixels", "few hard pixels"])
 def test_a_step_reads_from_the_device_once_for_its_mining_and_leaves_its_losses_there(
