@@ -121,7 +121,7 @@ def transfers(monkeypatch: pytest.MonkeyPatch) -> Iterator[List[str]]:
 def test_a_step_sends_nothing_to_the_device_while_it_runs(
     batch: Tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each `to_tensor` waits until the device has done all it was asked for. Constants are there from the first step."""
+    """`to_tensor` waits until the device has done all it was asked for. Constants are there from the first step."""
     model = network()
     model.train()
     step = Step(model, recipe(), seed=0, micro_batch=4)
