@@ -7,8 +7,9 @@ import statistics
 import time
 from typing import List
 
-from benchmarks.conversion import linked_dataset
-from benchmarks.rows import Bench, Row, timed
+from conversion import linked_dataset
+from rows import Bench, Row, timed
+
 from stdc.data import codecs
 from stdc.data.inventory import check_dataset
 from stdc.data.layout import IMAGE, INSTANCE_IDS, LABEL_IDS, POLYGONS, SUFFIXES
@@ -18,7 +19,7 @@ from stdc.data.png import SIGNATURE
 _FRAMES = 5000
 
 
-def rows(bench: Bench) -> List[Row]:
+def dataset(bench: Bench) -> List[Row]:
     """CPU seconds for 5,000 frames, from some."""
     root = linked_dataset(bench.frames, bench.scratch / "checks", [IMAGE, LABEL_IDS, POLYGONS, INSTANCE_IDS])
     frames = len(list(root.glob(f"leftImg8bit/*/*/*{SUFFIXES[IMAGE]}")))
@@ -65,3 +66,6 @@ def _image_data(data: bytes) -> bytes:
             parts.append(data[position + 8 : position + 8 + length])
         position += 12 + length
     return b"".join(parts)
+
+
+PARTS = (dataset,)

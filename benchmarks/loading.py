@@ -9,7 +9,7 @@ import random
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
 
@@ -30,10 +30,8 @@ from stdc.training.loader import batches
 CROP, BATCH = (512, 1024), 12
 
 
-def rows(bench: Bench) -> List[Row]:
-    """The rows of this module."""
-    entries = [dataclasses.replace(entry, **_digests(entry)) for entry in find_frames(bench.frames)]
-    return [*_samples(bench, entries), *_transport(bench), *_scaling(bench, entries)]
+def _entries(bench: Bench) -> List[Entry]:
+    return [dataclasses.replace(entry, **_digests(entry)) for entry in find_frames(bench.frames)]
 
 
 def _digests(entry: Entry) -> Dict[str, str]:
@@ -49,7 +47,8 @@ def _augmentation() -> Augmentation:
 # Samples: the same frame, scale, corner, flip and colors on both sides.
 
 
-def _samples(bench: Bench, entries: List[Entry]) -> List[Row]:
+def samples(bench: Bench) -> List[Row]:
+    entries = _entries(bench)
     augmentation = _augmentation()
     cache = FrameCache(bench.scratch / "frames", len(entries))
     cached = TrainDataset(entries, augmentation, 0, cache)
@@ -145,7 +144,7 @@ class Constant:
         return self.image, self.label
 
 
-def _transport(bench: Bench) -> List[Row]:
+def transport(bench: Bench) -> List[Row]:
     loaded = batches(Constant(), ([BATCH * step + place for place in range(BATCH)] for step in range(100_000)), 1)
     wall, cpu = [], []
     for number in range(12 + 10 * bench.rounds):
@@ -178,9 +177,9 @@ def _transport(bench: Bench) -> List[Row]:
 # Scaling.
 
 
-def _scaling(bench: Bench, entries: List[Entry]) -> List[Row]:
+def scaling(bench: Bench) -> Iterator[Row]:
     """CPU of the trainer and wall time per sample for some numbers of workers; two ranks are two loaders at a time."""
-    made = []
+    entries = _entries(bench)
     for ranks, workers in ((1, 1), (1, 2), (1, 4), (2, 1), (2, 2)):
         if bench.quick and (ranks, workers) not in ((1, 1), (1, 2)):
             continue
@@ -192,7 +191,7 @@ def _scaling(bench: Bench, entries: List[Entry]) -> List[Row]:
         for loader in loaders:
             for _ in range(4):
                 next(loader)
-        count = 4 if bench.quick else 15
+        count = 4 if bench.quick else 30
         started = time.perf_counter(), time.process_time()
         for _ in range(count):
             for loader in loaders:
@@ -200,14 +199,10 @@ def _scaling(bench: Bench, entries: List[Entry]) -> List[Row]:
         wall_s, cpu_s = time.perf_counter() - started[0], time.process_time() - started[1]
         for loader in loaders:
             loader.close()
-        samples = 4 * count * ranks
-        note = f"{samples / wall_s:.1f} samples/s in all; trainers use {cpu_s / wall_s:.1%} of a core"
-        made.append(
-            Row(
-                f"loader, {ranks} rank(s) x {workers} worker(s), no cache",
-                "ms per sample",
-                ours=1000 * wall_s / samples,
-                note=note,
-            )
-        )
-    return made
+        count_of_all = 4 * count * ranks
+        note = f"{count_of_all / wall_s:.1f} samples/s in all; trainers use {cpu_s / wall_s:.1%} of a core"
+        work = f"loader, {ranks} rank(s) x {workers} worker(s), no cache"
+        yield Row(work, "ms of wall time per sample", ours=1000 * wall_s / count_of_all, note=note)
+
+
+PARTS = (samples, transport, scaling)

@@ -1,64 +1,62 @@
 """A training step beside PaddleSeg 2.7: STDC1-Seg, crops of 1024x512, two images, one thread, equal weights and data.
 
-On AMD processors MKL_DEBUG_CPU_TYPE=5 makes Paddle's MKL up to four times faster, for both sides; it must be set before
-Paddle is loaded, so each setting is a process of its own.
+MKL_DEBUG_CPU_TYPE is read when Paddle is loaded, so each setting is a process of its own.
 """
 
 # ruff: noqa: E402
 from __future__ import annotations
 
+import argparse
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, Iterator, List
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY), str(Path(__file__).parent), str(REPOSITORY / "tests" / "parity" / "network")]
 
 import numpy as np
-from rows import Bench, Pair, Row, in_turns
-
-_VARIABLE = "MKL_DEBUG_CPU_TYPE"
+from rows import AMD_VARIABLE, Bench, Pair, Row, in_turns, run_json
 
 
-def rows(bench: Bench) -> List[Row]:
-    """The rows of this module."""
-    found = {kind: _measure(kind, bench) for kind in ("set", "unset")}
-    made = []
+def step(bench: Bench) -> Iterator[Row]:
+    """Both with MKL's fast way on AMD processors, both without it, and ours with it beside PaddleSeg as shipped."""
+    found = {}
     for kind, must, aim in (("set", 1.4, 2.0), ("unset", None, None)):
-        made.append(_row(f"training step, {_VARIABLE} {kind} for both", found[kind]["step"], bench, must, aim))
-        made.append(_row(f"of it the losses, forward, {_VARIABLE} {kind}", found[kind]["losses"], bench, None, None))
+        found[kind] = _measure(bench, amd=kind == "set")
+        yield _row(f"training step, {AMD_VARIABLE} {kind}", found[kind]["step"], bench, must, aim)
+        yield _row(f"of it the losses, forward, {AMD_VARIABLE} {kind}", found[kind]["losses"], bench, None, None)
     if bench.peer:
         shipped = Pair(tuple(found["set"]["step"][0]), tuple(found["unset"]["step"][1]))
-        work = "training step as stdc runs it (variable set) and as PaddleSeg is shipped (unset)"
-        made.append(Row(work, "CPU s", shipped, must=1.9, aim=2.6, note="two processes, one after the other"))
-    return made
+        work = "training step as stdc is advised to run (variable set) and as PaddleSeg is shipped (unset)"
+        yield Row(work, "s of CPU", shipped, must=1.9, aim=2.6, note="two processes, one after the other")
+
+
+PARTS = (step,)
 
 
 def _row(work: str, pair: List[List[float]], bench: Bench, must: Any, aim: Any) -> Row:
     if not bench.peer:
-        return Row(work, "CPU s", ours=float(np.median(pair[0])))
-    return Row(work, "CPU s", Pair(tuple(pair[0]), tuple(pair[1])), must=must, aim=aim)
+        return Row(work, "s of CPU", ours=float(np.median(pair[0])))
+    return Row(work, "s of CPU", Pair(tuple(pair[0]), tuple(pair[1])), must=must, aim=aim)
 
 
-def _measure(kind: str, bench: Bench) -> Dict[str, List[List[float]]]:
-    environment = {name: value for name, value in os.environ.items() if name != _VARIABLE}
-    if kind == "set":
-        environment[_VARIABLE] = "5"
-    rounds = 1 if bench.quick else max(2, bench.rounds // 2)
-    command = [sys.executable, __file__, str(rounds), "512" if bench.quick else "1024", str(int(bench.peer))]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, timeout=1200)
-    return json.loads(done.stdout.splitlines()[-1])
+def _measure(bench: Bench, amd: bool) -> Dict[str, List[List[float]]]:
+    words = ["--rounds", 1 if bench.quick else min(bench.rounds, 4), "--width", 512 if bench.quick else 1024]
+    return run_json(__file__, [*words, *(["--peer"] if bench.peer else [])], threads=1, amd=amd)  # type: ignore[no-any-return]
 
 
 def main() -> None:
-    rounds, width, peer_is_there = (int(word) for word in sys.argv[1:4])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--peer", action="store_true")
+    options = parser.parse_args()
+    width = options.width
     import paddle
 
     from stdc.nn.losses import segmentation_loss
-    from stdc.nn.segmentor import build_segmentor
+    from stdc.nn.segmentor import SegmentorOutputs, build_segmentor
     from stdc.presets import PRESETS
     from stdc.recipe import Losses, part_of
 
@@ -73,17 +71,16 @@ def main() -> None:
         segmentation_loss(ours(images), truth, settings)[0].backward()
         ours.clear_gradients()
 
-    outputs = ours(images)
-    fixed = [output.detach() for output in outputs]
+    fixed = SegmentorOutputs(*(output.detach() for output in ours(images)))
     for output in fixed:
         output.stop_gradient = False
 
     def our_losses() -> None:
-        segmentation_loss(type(outputs)(*fixed) if hasattr(outputs, "_fields") else fixed, truth, settings)
+        segmentation_loss(fixed, truth, settings)
 
     their_step: Callable[[], Any] = lambda: None  # noqa: E731
     their_losses: Callable[[], Any] = lambda: None  # noqa: E731
-    if peer_is_there:
+    if options.peer:
         import peer
 
         theirs, losses = peer.build("stdc1"), peer.losses()
@@ -100,8 +97,8 @@ def main() -> None:
             peer.step_losses(their_outputs, truth, losses)
 
     pairs = {
-        "step": in_turns(our_step, their_step, rounds, scale=1.0),
-        "losses": in_turns(our_losses, their_losses, rounds, scale=1.0),
+        "step": in_turns(our_step, their_step, options.rounds, scale=1.0),
+        "losses": in_turns(our_losses, their_losses, options.rounds, scale=1.0),
     }
     print(json.dumps({name: [list(pair.ours), list(pair.peer)] for name, pair in pairs.items()}))
 

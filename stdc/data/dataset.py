@@ -106,6 +106,8 @@ class EvalDataset:
         self.entries = list(entries)
         self.mean = tuple(mean)
         self.std = tuple(std)
+        # The iIoU of a part of the frames compares with no published figure.
+        self._with_instances = all(entry.instances is not None for entry in self.entries)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -127,10 +129,9 @@ class EvalDataset:
         return transforms.normalize(image, self.mean, self.std), label, index
 
     def instance_ids(self, index: int, size: Optional[Sequence[int]] = None) -> Optional[np.ndarray]:
-        """Instance ids of one frame, (H, W), uint16, or None where it has none; `size` as in `read_label`."""
+        """Instance ids of one frame, (H, W), uint16, or None where any frame has none; `size` as in `read_label`."""
         entry = self.entries[index]
-        if entry.instances is None or any(other.instances is None for other in self.entries):
-            # The iIoU of a part of the frames compares with no published figure.
+        if entry.instances is None or not self._with_instances:
             return None
         return read_instances(entry.instances, size, entry.instances_sha256)
 
