@@ -20,7 +20,7 @@ ARGS :=
 # Results folder of make crate: make crate RESULTS=results/mini ARGS="--license <address of a license>"
 RESULTS := results/mini
 
-.PHONY: help setup run status test lint format types parity torture chaos chaos-workers bench floor device-acceptance images image-test lock lock-cuda3 docs crate pictures clean
+.PHONY: help setup run status test lint format types parity parity-loop torture chaos chaos-workers bench floor device-acceptance images image-test lock lock-cuda3 docs crate pictures clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ types: setup ## check the types of stdc/
 parity: setup ## compare with independent implementations side by side (installs the peers beside; 4 minutes)
 	@tests/parity/setup.sh
 	@$(TRAIN) tests/parity/run_parity.py $(ARGS)
+
+parity-loop: setup ## train beside PaddleSeg on real footage, three seeds of each (STDC_REAL_DATA=<folder>; two hours of one core, resumable)
+	@tests/parity/setup.sh
+	@.venv/parity-paddle3/bin/python tests/parity/loop/run_loop.py $(ARGS)
 
 bench: setup ## measure speed beside PaddleSeg into benchmarks/RESULTS.md (installs the peer beside; 40 minutes, ARGS=--quick 3)
 	@tests/parity/setup.sh

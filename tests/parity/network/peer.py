@@ -29,7 +29,9 @@ __all__ = [
     "load_entire_model",
     "losses",
     "ohem",
+    "ohem_class",
     "peer_losses",
+    "set_fusion_weights",
     "step_losses",
 ]
 
@@ -41,7 +43,8 @@ def build(backbone: str) -> paddle.nn.Layer:
     return STDCSeg(num_classes=19, backbone={"stdc1": STDC1, "stdc2": STDC2}[backbone]())
 
 
-def _ohem_class() -> Any:
+def ohem_class() -> Any:
+    """The mining loss; see change 1."""
     source = inspect.getsource(ohem_cross_entropy_loss.OhemCrossEntropyLoss)
     if int(paddle.__version__.split(".")[0]) < 3:
         return ohem_cross_entropy_loss.OhemCrossEntropyLoss
@@ -56,14 +59,19 @@ def _ohem_class() -> Any:
 
 def ohem(threshold: float = 0.7, min_kept: int = 10000) -> Any:
     """The mining loss; see change 1."""
-    return _ohem_class()(thresh=threshold, min_kept=min_kept)
+    return ohem_class()(thresh=threshold, min_kept=min_kept)
 
 
 def detail_loss() -> Any:
     """The detail loss; see change 2."""
     made = DetailAggregateLoss()
-    made.fuse_kernel.set_value(np.array(FUSION_WEIGHTS, np.float32).reshape(1, 3, 1, 1))
+    set_fusion_weights(made)
     return made
+
+
+def set_fusion_weights(loss: DetailAggregateLoss) -> None:
+    """Replace the kernel that the loss drew by the authors'."""
+    loss.fuse_kernel.set_value(np.array(FUSION_WEIGHTS, np.float32).reshape(1, 3, 1, 1))
 
 
 def losses(min_kept: int = 10000) -> Dict[str, List[Any]]:
