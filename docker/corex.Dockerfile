@@ -22,6 +22,7 @@ FROM ${BASE_IMAGE} AS base
 USER 0:0
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ENV DEBIAN_FRONTEND=noninteractive
+# Logs and caches differ from build to build, and no program here needs another user's rights.
 # Some releases of the SDK stand on Ubuntu, some on CentOS. libGL is for images whose own OpenCV is not the headless one.
 # hadolint ignore=DL3008,DL3032,DL3033
 RUN if command -v apt-get > /dev/null; then \
@@ -32,7 +33,9 @@ RUN if command -v apt-get > /dev/null; then \
         yum install -y ca-certificates mesa-libGL glib2 libgomp && yum clean all; \
     else \
         echo "corex.Dockerfile: the base has neither apt-get nor yum" >&2; exit 1; \
-    fi
+    fi \
+    && rm -rf /var/cache/apt/* /var/cache/ldconfig/* /var/log/* \
+    && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 COPY --from=python /opt/python /opt/python
 
 FROM base AS builder
@@ -43,7 +46,7 @@ RUN if ! "${SDK_PYTHON}" -c 'import ensurepip, venv' 2> /dev/null; then \
         apt-get update && apt-get install -y --no-install-recommends python3-venv && rm -rf /var/lib/apt/lists/*; \
     fi
 ARG TRAIN_LOCK=paddle-corex.lock
-COPY docker/create_venv.sh docker/install_wheels.sh /build/
+COPY docker/create_venv.sh docker/finish_venv.sh docker/install_wheels.sh /build/
 COPY requirements/build.lock requirements/workflow.lock requirements/${TRAIN_LOCK} /build/
 RUN --mount=type=secret,id=ca_bundle,required=false --mount=type=secret,id=pip_conf,required=false \
     bash /build/create_venv.sh /opt/python/bin/python3 /opt/workflow /build/build.lock /build/workflow.lock \
@@ -52,7 +55,8 @@ RUN --mount=type=secret,id=ca_bundle,required=false --mount=type=secret,id=pip_c
     bash /build/create_venv.sh --system-site-packages "${SDK_PYTHON}" /opt/train "/build/${TRAIN_LOCK}"
 # A pattern, since the folder may be absent; the scripts beside it are the match that is always there.
 COPY docker/install_wheels.sh docker/wheels*/* /build/wheels/
-RUN bash /build/install_wheels.sh /opt/train/bin/python /build/wheels
+RUN bash /build/install_wheels.sh /opt/train/bin/python /build/wheels \
+    && bash /build/finish_venv.sh /opt/workflow /opt/train
 
 FROM base AS runtime
 ARG BASE_IMAGE

@@ -6,23 +6,26 @@ ARG BASE_IMAGE=docker.io/library/debian:bookworm-slim
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS base
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+# Logs and caches differ from build to build, and no program here needs another user's rights.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libgomp1 python3 \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/* /var/log/* \
+    && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 
 FROM base AS builder
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/*
-COPY docker/create_venv.sh /build/
+COPY docker/create_venv.sh docker/finish_venv.sh /build/
 COPY requirements/build.lock requirements/workflow.lock requirements/paddle-cpu.lock /build/
 RUN --mount=type=secret,id=ca_bundle,required=false --mount=type=secret,id=pip_conf,required=false \
     bash /build/create_venv.sh python3 /opt/workflow /build/build.lock /build/workflow.lock \
     && /opt/workflow/bin/python -m pip check
 RUN --mount=type=secret,id=ca_bundle,required=false --mount=type=secret,id=pip_conf,required=false \
     bash /build/create_venv.sh python3 /opt/train /build/paddle-cpu.lock
+RUN bash /build/finish_venv.sh /opt/workflow /opt/train
 
 FROM base AS runtime
 ARG BASE_IMAGE

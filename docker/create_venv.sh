@@ -26,6 +26,7 @@ export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 for lock in "$@"; do
     # connection-pool, which Snakemake needs, is published as source only; without build isolation it is built by the
     # setuptools of the lock before, which was checked by hash too.
-    "$folder/bin/python" -m pip install --quiet --require-hashes --no-deps --only-binary=:all: \
+    # finish_venv.sh compiles.
+    "$folder/bin/python" -m pip install --quiet --no-compile --require-hashes --no-deps --only-binary=:all: \
         --no-binary=connection-pool --no-build-isolation --requirement "$lock"
 done

@@ -16,10 +16,12 @@ FROM ${PYTHON_IMAGE} AS python
 FROM ${BASE_IMAGE} AS base
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ENV DEBIAN_FRONTEND=noninteractive
+# Logs and caches differ from build to build, and no program here needs another user's rights.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libgomp1 python3 \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/* /var/log/* \
+    && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 COPY --from=python /opt/python /opt/python
 # The base has libcudnn.so.8 and its like; Paddle 2 opens libcudnn.so.
 COPY docker/link_libraries.sh /build/
@@ -31,13 +33,14 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/*
 ARG TRAIN_LOCK=paddle-cuda.lock
-COPY docker/create_venv.sh /build/
+COPY docker/create_venv.sh docker/finish_venv.sh /build/
 COPY requirements/build.lock requirements/workflow.lock requirements/${TRAIN_LOCK} /build/
 RUN --mount=type=secret,id=ca_bundle,required=false --mount=type=secret,id=pip_conf,required=false \
     bash /build/create_venv.sh /opt/python/bin/python3 /opt/workflow /build/build.lock /build/workflow.lock \
     && /opt/workflow/bin/python -m pip check
 RUN --mount=type=secret,id=ca_bundle,required=false --mount=type=secret,id=pip_conf,required=false \
     bash /build/create_venv.sh python3 /opt/train "/build/${TRAIN_LOCK}"
+RUN bash /build/finish_venv.sh /opt/workflow /opt/train
 
 FROM base AS runtime
 ARG BASE_IMAGE

@@ -17,6 +17,9 @@ from stdc.errors import InputError
 _FIRST_PORT = 20000
 _PORTS = 20000
 
+#: Names this start of a training where another node has announced it (`stdc.machine.joining`).
+LAUNCH_VARIABLE = "STDC_LAUNCH"
+
 _HOW_TO_START = (
     "start the program once per node with srun, or set PADDLE_MASTER=<address of node 0>:<port>, PADDLE_NNODES and "
     "PADDLE_RANK on each"
@@ -101,7 +104,8 @@ def _paddle(count: int, environment: Mapping[str, str]) -> Nodes:
             f"PADDLE_NNODES is {count}, but which node this is stands in none of PADDLE_RANK, JOB_COMPLETION_INDEX and "
             "the number at the end of POD_NAME or HOSTNAME; set PADDLE_RANK, 0 for the first node"
         )
-    return Nodes(count, number, master, f"{environment.get('PADDLE_JOB_ID', '')}@{master}")
+    launch = environment.get(LAUNCH_VARIABLE) or f"{environment.get('PADDLE_JOB_ID', '')}@{master}"
+    return Nodes(count, number, master, launch)
 
 
 def _number(environment: Mapping[str, str]) -> Optional[int]:

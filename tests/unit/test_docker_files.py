@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 import yaml
@@ -261,7 +262,7 @@ def test_stop_request_reaches_every_process_below_and_none_beside(tmp_path: Path
             time.sleep(0.02)
         process.terminate()
         _, messages = process.communicate(timeout=20)
-        assert process.returncode == 128 + signal.SIGTERM
+        assert process.returncode == 75
         deadline = time.monotonic() + 5
         while not (tmp_path / "saved").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -271,6 +272,112 @@ def test_stop_request_reaches_every_process_below_and_none_beside(tmp_path: Path
     finally:
         beside.kill()
         beside.wait()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((), ["--cores", "all"]),
+        (("report",), ["--cores", "all", "report"]),
+        (("--", "report"), ["--cores", "all", "--", "report"]),
+        (("-n",), ["--cores", "all", "-n"]),
+        (("-c1", "report"), ["-c1", "report"]),
+        (("--cores=2",), ["--cores=2"]),
+        (("--profile", "mine"), ["--profile", "mine"]),
+        (("snakemake", "--cores", "1"), ["--cores", "1"]),
+    ],
+)
+def test_targets_and_options_alone_run_on_all_cores(
+    tmp_path: Path, given: Tuple[str, ...], expected: List[str]
+) -> None:
+    output, _ = entrypoint(tmp_path, 'printf "%s\\n" "$@"', *given).communicate(timeout=20)
+    assert output.splitlines()[4:] == expected
+
+
+def test_shell_in_the_image_is_a_shell(tmp_path: Path) -> None:
+    process = entrypoint(tmp_path, "echo snakemake", "bash", "-c", "echo $((40 + 2)); exit 3")
+    output, _ = process.communicate(timeout=20)
+    assert (output, process.returncode) == ("42\n", 3)
+
+
+def test_results_folder_that_is_not_there_or_not_writable_is_told(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("only root with setpriv can become a user who may not write here")
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for path, words in ((folder, "it belongs to 0:0, mode 755"), (tmp_path / "none", "there is no such folder")):
+        # The test's own folders are closed to others; what is tried is a folder that can be seen.
+        command = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--inh-caps=-all"]
+        tmp_path.chmod(0o755)
+        variables = {"PATH": os.environ["PATH"], "STDC_DIRECTORY": str(path)}
+        opened = tmp_path / "entrypoint.sh"
+        opened.write_text((DOCKER / "entrypoint.sh").read_text(encoding="utf-8"))
+        opened.chmod(0o755)
+        with reachable(tmp_path):
+            result = subprocess.run([*command, str(opened)], env=variables, capture_output=True, text=True, check=False)
+        assert result.returncode == 2
+        assert result.stderr.startswith(f"stdc: {path}: user 54321:54321 cannot write there ({words}).")
+        assert len(result.stderr.splitlines()) == 1 and "docker run --user" in result.stderr
+
+
+@contextlib.contextmanager
+def reachable(folder: Path) -> Iterator[None]:
+    """Let every user pass through the folders above one."""
+    closed = [parent for parent in folder.parents if not parent.stat().st_mode & 0o001]
+    modes = [parent.stat().st_mode for parent in closed]
+    for parent, mode in zip(closed, modes):
+        parent.chmod(mode | 0o001)
+    try:
+        yield
+    finally:
+        for parent, mode in zip(closed, modes):
+            parent.chmod(mode)
+
+
+def test_snakemake_killed_for_want_of_memory_is_told(tmp_path: Path) -> None:
+    process = entrypoint(tmp_path, "kill -KILL $$")
+    _, messages = process.communicate(timeout=20)
+    assert process.returncode == 137
+    assert "most often for want of memory" in messages and "limits.memory" in messages
+
+
+@pytest.mark.parametrize("path", STDC_IMAGES, ids=name_of)
+def test_images_are_equal_in_every_build_and_grant_no_rights(path: Path) -> None:
+    """Compiled files without times, no logs and caches, no program that runs with another user's rights."""
+    runs = [rest for word, rest in instructions(path) if word == "RUN"]
+    made = max(number for number, rest in enumerate(runs) if "create_venv.sh" in rest or "install_wheels.sh" in rest)
+    finished = next(number for number, rest in enumerate(runs) if "finish_venv.sh /opt/workflow /opt/train" in rest)
+    assert finished >= made
+    assert "/var/cache/apt/* /var/cache/ldconfig/* /var/log/*" in runs[0]
+    assert "find / -xdev -type f -perm /6000 -exec chmod a-s {} +" in runs[0]
+
+
+def test_finished_environments_are_equal_and_hold_no_installer(tmp_path: Path) -> None:
+    """Made at different times, of files with different times."""
+    contents = []
+    for number in (1, 2):
+        folder = tmp_path / "venv"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+        (packages,) = folder.glob("lib/python3*/site-packages")
+        for name in ("pip/__init__.py", "paddle/include/a.h", "pandas/tests/test_a.py", "pandas/core.py"):
+            path = packages / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("value = 1\n")
+            os.utime(path, (number * 1e9, number * 1e9))
+        subprocess.run([sys.executable, "-m", "compileall", "-q", str(packages)], check=True)
+        subprocess.run([str(DOCKER / "finish_venv.sh"), str(folder)], check=True)
+        contents.append(
+            {
+                str(path.relative_to(folder)): (path.lstat().st_mtime, path.read_bytes())
+                for path in folder.rglob("*")
+                if path.is_file() and not path.is_symlink()
+            }
+        )
+        shutil.rmtree(folder)
+    assert contents[0] == contents[1]
+    names = {Path(name).name for name in contents[0]}
+    assert f"core.{sys.implementation.cache_tag}.pyc" in names
+    assert not names & {"a.h", "test_a.py", f"__init__.{sys.implementation.cache_tag}.pyc"}
 
 
 def test_build_script_names_the_images_there_are() -> None:

@@ -29,6 +29,7 @@ rule train:
         f"logs/benchmark/train/{NAME}-seed{{seed}}.tsv"
     threads: HARDWARE["devices"] * (HARDWARE["threads"] + HARDWARE["workers"])
     resources:
+        # On a cluster this leaves the start of the tasks to the rule.
         **({"mpi": "srun", "tasks": HARDWARE["nodes"], "tasks_per_node": 1} if HARDWARE["nodes"] > 1 else {}),
         mem_mb=16000 * HARDWARE["devices"],
         runtime=2880,
@@ -43,7 +44,6 @@ rule train:
         pause_limit_s=HARDWARE["pause_limit_s"],
         rendezvous_limit_s=HARDWARE["rendezvous_limit_s"],
         nodes=HARDWARE["nodes"],
-        # On a cluster this leaves the start of the tasks to the rule.
     params:
         dataset=lambda wildcards: DATASET,
         backbone=lambda wildcards, input: (
@@ -52,17 +52,17 @@ rule train:
         best=lambda wildcards, output: ["--best", output.best] if output.best else [],
         vdl=lambda wildcards, output: ["--vdl", output.vdl] if output.vdl else [],
         # A parameter, unlike the rest of the hardware: batch norm and mining see so many images at a time.
-        # One task per node; the program finds out which one it is.
-        start=(
-            ["srun", f"--nodes={HARDWARE['nodes']}", "--ntasks-per-node=1", "--kill-on-bad-exit=0"]
-            if HARDWARE["nodes"] > 1
-            else []
-        ),
         micro_batch=["--micro-batch", HARDWARE["micro_batch"]] if HARDWARE["micro_batch"] else [],
         sync_batch_norm=["--sync-batch-norm", "portable"] if HARDWARE["sync_batch_norm"] == "portable" else [],
     shell:
         r"""
-        exec {params.start:q} "$STDC_PYTHON" {input.program:q} \
+        # One task per node; the program finds out which one it is. Where the nodes are containers that wait to join
+        # (PADDLE_NNODES), nothing is to be started on them.
+        start=()
+        if (({resources.nodes} > 1)) && [[ -z ${{PADDLE_NNODES:-}} ]]; then
+            start=(srun --nodes={resources.nodes} --ntasks-per-node=1 --kill-on-bad-exit=0)
+        fi
+        exec "${{start[@]}}" "$STDC_PYTHON" {input.program:q} \
             --config {input.config:q} \
             --dataset {params.dataset:q} \
             --labels {input.labels:q} \

@@ -6,16 +6,31 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import program
 from stdc.machine import ranks
+
+if TYPE_CHECKING:
+    from stdc.machine.nodes import Nodes
 
 log = program.logger("train")
 
 
 def main(options: argparse.Namespace) -> None:
-    from stdc.machine.heartbeat import Limits
+    from stdc.machine import joining
     from stdc.machine.nodes import Nodes, find_nodes
+
+    if ranks.in_rank():
+        # A rank is started by its node's watcher, which has found the nodes.
+        _train(options, Nodes(ranks.rank_and_world()[1] // options.devices))
+        return
+    with joining.announced(options.runs, find_nodes(options.nodes, os.environ), sys.argv, os.environ) as nodes:
+        _train(options, nodes)
+
+
+def _train(options: argparse.Namespace, nodes: Nodes) -> None:
+    from stdc.machine.heartbeat import Limits
     from stdc.stages import read_train_stage
     from stdc.training.train_job import Hardware, Inputs, Outputs, TrainJob
 
@@ -45,10 +60,7 @@ def main(options: argparse.Namespace) -> None:
             workers=options.workers,
             micro_batch=options.micro_batch,
             portable_sync_batch_norm=options.sync_batch_norm == "portable",
-            # A rank is started by its node's watcher, which has found the nodes.
-            nodes=Nodes(ranks.rank_and_world()[1] // options.devices)
-            if ranks.in_rank()
-            else find_nodes(options.nodes, os.environ),
+            nodes=nodes,
             frame_cache=Path(options.frame_cache) if options.frame_cache else None,
             frame_cache_gb=options.frame_cache_gb,
         ),
