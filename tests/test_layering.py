@@ -23,6 +23,7 @@ HEAVY = {"paddle", "visualdl", "torch", "jinja2"}
 
 #: Where processes are started: ranks, the questions to a device's tools, and pools of workers.
 STARTS_PROCESSES = {
+    "stdc/machine/joining.py",
     "stdc/machine/commands.py",
     "stdc/machine/lifetime.py",
     "stdc/machine/watcher.py",
