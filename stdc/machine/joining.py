@@ -29,6 +29,8 @@ JOIN_VARIABLE = "STDC_NODES_JOIN"
 _POLL_S = 0.5
 #: A training that could not be joined is tried again after this time, while node 0 still announces it.
 _AGAIN_S = 5.0
+#: What an earlier job of the same name left is believed only when node 0 has not cleared it away within this time.
+_OLD_S = 60.0
 #: Exit codes that another start of node 0 would not change.
 _FINAL = (0, InputError.exit_code)
 
@@ -88,12 +90,15 @@ def follow(runs: Path, nodes: Nodes, log: Log, limit_s: float) -> int:
         RunError: nothing came within the limit.
     """
     finished = None
-    deadline = time.monotonic() + limit_s
+    begun = time.monotonic()
+    deadline = begun + limit_s
+    old = _read(_file(runs, nodes, "over")) is not None
     log(f"node {nodes.number} of {nodes.count}: waiting for a training of node 0")
     with StopRequest() as stop:
         while time.monotonic() < deadline:
             over = _read(_file(runs, nodes, "over"))
-            if over is not None:
+            old = old and over is not None
+            if over is not None and not (old and time.monotonic() < begun + _OLD_S):
                 return int(over["exit_code"])
             training = _read(_file(runs, nodes, "training"))
             if training is not None and training["launch"] != finished:

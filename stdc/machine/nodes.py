@@ -104,7 +104,8 @@ def _paddle(count: int, environment: Mapping[str, str]) -> Nodes:
             f"PADDLE_NNODES is {count}, but which node this is stands in none of PADDLE_RANK, JOB_COMPLETION_INDEX and "
             "the number at the end of POD_NAME or HOSTNAME; set PADDLE_RANK, 0 for the first node"
         )
-    launch = environment.get(LAUNCH_VARIABLE) or f"{environment.get('PADDLE_JOB_ID', '')}@{master}"
+    # A PaddleJob names the master by its address on node 0 and by its host on the others, so it names no start.
+    launch = environment.get(LAUNCH_VARIABLE) or environment.get("PADDLE_JOB_ID") or master
     return Nodes(count, number, master, launch)
 
 

@@ -94,6 +94,16 @@ def test_only_what_another_start_would_not_change_ends_the_others(tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
+def test_end_that_an_earlier_job_of_the_name_left_is_not_believed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joining.end(tmp_path, FIRST, 0)
+    with pytest.raises(RunError, match="no training"):
+        joining.follow(tmp_path, OTHER, print, 0.3)
+    monkeypatch.setattr(joining, "_OLD_S", 0.2)
+    assert joining.follow(tmp_path, OTHER, print, 20) == 0
+
+
 def test_waiting_has_a_limit_and_obeys_a_stop(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no training of node 0 within 0 s"):
         joining.follow(tmp_path, OTHER, print, 0.1)

@@ -44,7 +44,7 @@ def test_task_of_srun_knows_its_node_and_where_the_first_one_is() -> None:
     ],
 )
 def test_pods_of_a_paddle_job_and_of_an_indexed_job_know_their_node(where: Dict[str, str], number: int) -> None:
-    assert find_nodes(None, {**PADDLE, **where}) == Nodes(2, number, "10.0.0.7:37777", "train@10.0.0.7:37777")
+    assert find_nodes(None, {**PADDLE, **where}) == Nodes(2, number, "10.0.0.7:37777", "train")
 
 
 @pytest.mark.parametrize(
