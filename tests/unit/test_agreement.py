@@ -174,7 +174,12 @@ def test_files_of_one_run_are_accepted(tmp_path: Path) -> None:
     assert write_run(tmp_path).run()["verdict"] == "NOT COMPARABLE"
 
 
-@pytest.mark.parametrize(("name", "change", "fragments"), CONTRADICTIONS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("name", "change", "fragments"),
+    CONTRADICTIONS,
+    # The same in every process that collects tests: a function's text holds its address.
+    ids=[f"{number} {name}: {fragments[0]}" for number, (name, _, fragments) in enumerate(CONTRADICTIONS, 1)],
+)
 def test_each_contradiction_names_both_sides(
     tmp_path: Path, name: str, change: Callable[[Path], Any], fragments: List[str]
 ) -> None:
