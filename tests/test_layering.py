@@ -29,8 +29,9 @@ STARTS_PROCESSES = {
     "stdc/machine/watcher.py",
     "stdc/machine/pool.py",
     "stdc/training/loader.py",
-    # Starts none: its file descriptors travel to the loader's workers.
+    # These two start none: file descriptors travel to the loader's workers, and the dataset, pickled.
     "stdc/training/slots.py",
+    "stdc/training/worker.py",
 }
 
 #: The rooms of `stdc/`, and the rooms that each one imports. What stands in `stdc/` itself is open to all.

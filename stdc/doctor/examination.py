@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from stdc import files
-from stdc.doctor import checks, facts, libraries
+from stdc.doctor import device_checks, facts, libraries, run_checks, software_checks
 from stdc.doctor.findings import Finding
 from stdc.doctor.plan import Plan, as_dict
 from stdc.errors import InputError
@@ -40,29 +40,31 @@ class Settings(NamedTuple):
 def examine(plan: Plan, settings: Settings) -> List[Finding]:
     """Every check; one that cannot be made says so in its finding."""
     found = [
-        checks.check_training_python(platform.python_version(), sys.executable),
-        checks.check_workflow_python(facts.workflow_python(settings.workflow_python)),
+        software_checks.check_training_python(platform.python_version(), sys.executable),
+        software_checks.check_workflow_python(facts.workflow_python(settings.workflow_python)),
     ]
     imports = _ask("imports", plan, settings)
     paddle = imports.get("paddle") or {"error": imports.get("error", "no answer")}
     if "packages" in imports:
         pure_protobuf = os.environ.get("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION") == "python"
-        found.append(checks.check_packages(imports["packages"], paddle.get("version", ""), pure_protobuf))
-    usable = checks.check_paddle(paddle, plan.device)
+        found.append(software_checks.check_packages(imports["packages"], paddle.get("version", ""), pure_protobuf))
+    usable = software_checks.check_paddle(paddle, plan.device)
     visible = imports.get("visible")
     found.append(usable)
     found.append(_driver(plan, paddle))
-    found.append(checks.check_devices(plan.device, plan.devices, visible, facts.closed_device_nodes(plan.device)))
+    found.append(
+        device_checks.check_devices(plan.device, plan.devices, visible, facts.closed_device_nodes(plan.device))
+    )
     if plan.device == "gpu" and paddle.get("cuda") and "corex" not in paddle["version"]:
-        found.append(checks.check_libraries(libraries.missing(libraries.opened_by(paddle["version"]))))
+        found.append(device_checks.check_libraries(libraries.missing(libraries.opened_by(paddle["version"]))))
         if imports.get("capabilities"):
-            found.append(checks.check_capability(paddle["version"], imports["capabilities"]))
+            found.append(device_checks.check_capability(paddle["version"], imports["capabilities"]))
     folder = Path(plan.folder)
     found += [
-        checks.check_shared_memory(facts.shared_memory_free(), plan),
-        checks.check_memory(facts.memory_available(), plan),
-        checks.check_writable(facts.write_error(folder), plan.folder),
-        checks.check_disk(facts.disk_free(folder), plan.disk_needs(), plan.folder),
+        run_checks.check_shared_memory(facts.shared_memory_free(), plan),
+        run_checks.check_memory(facts.memory_available(), plan),
+        run_checks.check_writable(facts.write_error(folder), plan.folder),
+        run_checks.check_disk(facts.disk_free(folder), plan.disk_needs(), plan.folder),
     ]
     if usable.level == "ok" and (visible or 0) >= 1:
         found += _try_out(plan, visible or 0, settings)
@@ -72,28 +74,28 @@ def examine(plan: Plan, settings: Settings) -> List[Finding]:
 def _driver(plan: Plan, paddle: Dict[str, Any]) -> Finding:
     nvidia, iluvatar = facts.nvidia_smi(), facts.ixsmi()
     if plan.device == "cpu":
-        return checks.check_no_driver(nvidia, iluvatar)
+        return device_checks.check_no_driver(nvidia, iluvatar)
     version = paddle.get("version", "")
     # A card that calls itself CUDA: the SDK's own Paddle, or, where Paddle does not tell, the tool that is there.
     if plan.device == "iluvatar_gpu" or "corex" in version or (nvidia is None and iluvatar is not None):
-        return checks.check_iluvatar_driver(iluvatar, facts.corex_sdk(version))
-    return checks.check_nvidia_driver(nvidia, paddle.get("cuda") or "")
+        return device_checks.check_iluvatar_driver(iluvatar, facts.corex_sdk(version))
+    return device_checks.check_nvidia_driver(nvidia, paddle.get("cuda") or "")
 
 
 def _try_out(plan: Plan, visible: int, settings: Settings) -> List[Finding]:
     network = _ask("network", plan, settings)
     error = {"error": network.get("error", "no answer")}
-    found = [checks.check_evaluation(network.get("evaluation", error))]
+    found = [run_checks.check_evaluation(network.get("evaluation", error))]
     # If the probe crashed, its later steps did not run; reporting them would repeat its error.
     if "evaluation" in network:
-        found.append(checks.check_probe_memory("evaluation memory", network.get("memory", error)))
+        found.append(run_checks.check_probe_memory("evaluation memory", network.get("memory", error)))
     if "memory" in network:
-        found.append(checks.check_probe_memory("training memory", network.get("step", error)))
+        found.append(run_checks.check_probe_memory("training memory", network.get("step", error)))
     if plan.device != "cpu" and min(plan.devices, visible) < 2:
         ranks: Dict[str, Any] = {"skipped": "one device"}
     else:
         ranks = _ask("ranks", plan, settings)
-    found.append(checks.check_ranks(ranks))
+    found.append(run_checks.check_ranks(ranks))
     return found
 
 

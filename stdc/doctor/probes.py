@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from stdc import files, recipe
-from stdc.doctor import checks
+from stdc.doctor import software_checks
 from stdc.doctor.plan import Plan
 from stdc.machine import devices, ranks, watcher
 from stdc.machine.heartbeat import Limits
@@ -51,7 +51,7 @@ def run(name: str, plan: Plan, answer: Path, argv: List[str]) -> None:
 def _imports(plan: Plan) -> Dict[str, Any]:
     """Versions of all packages, and what Paddle sees."""
     packages: Dict[str, Dict[str, str]] = {}
-    for name in checks.package_names():
+    for name in software_checks.package_names():
         try:
             module = importlib.import_module(name)
             packages[name] = {"version": str(getattr(module, "__version__", "present"))}

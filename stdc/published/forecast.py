@@ -7,50 +7,23 @@ picture that stands in the dataset twice.
 
 from __future__ import annotations
 
-import json
-import zipfile
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from stdc import recipe
 from stdc.data import cityscapes
-from stdc.data.layout import IMAGE, IMAGE_TREE, SUFFIXES, WRAPPERS, shown
 from stdc.errors import InputError
 from stdc.published.evidence import TRAIN_FRAMES, VAL_FRAMES, DatasetFacts, Evaluation, Evidence, start_of
+from stdc.published.figures import Reference
+from stdc.published.planned_cost import cost_lines, known_speed
+from stdc.published.planned_dataset import Dataset, look_at_dataset
 from stdc.published.reasons import nearest, protocol_text, rows_of
-from stdc.published.reference import Reference, load_reference
+from stdc.published.reference import load_reference
 
 #: What `stdc.evaluation` computes in.
 _PRECISION = "float32"
 #: Reasons against the nearest figure that are enough where a run is about to start.
 _BRIEF = 3
-_SPLITS = ("train", "val")
-
-
-class Dataset(NamedTuple):
-    """What the configuration names, looked at without opening an image.
-
-    Attributes:
-        kind: "synthetic", "folder" or "archives".
-        text: for people: "generated", or the folder.
-        frames: number of images by split; None where that cannot be seen.
-    """
-
-    kind: str
-    text: str
-    frames: Optional[Dict[str, int]]
-
-
-class Speed(NamedTuple):
-    """How fast training is known to be.
-
-    Attributes:
-        images_per_s: of all devices together.
-        text: where the number comes from.
-    """
-
-    images_per_s: float
-    text: str
 
 
 def planned_evidence(config: Mapping[str, Any], dataset: Dataset, devices: int = 1) -> Evidence:
@@ -179,112 +152,6 @@ def refusal(found: Mapping[str, Any]) -> Optional[str]:
     lines += [f"  {change}" for change in row["changes"]]
     lines += [f"  ({reason})" for reason in row["reasons"]] if not row["changes"] else []
     return "\n".join([*lines, "To run it all the same: require_comparable: false"])
-
-
-# ---- the dataset
-
-
-def look_at_dataset(config: Mapping[str, Any], folder: Optional[str]) -> Dataset:
-    """What will be trained and evaluated on.
-
-    Args:
-        folder: the user's; None for a generated dataset.
-    Raises:
-        InputError: no such folder.
-    """
-    if folder is None:
-        synthetic = config.get("synthetic") or {}
-        if (config.get("data") or {}).get("expect") == "cityscapes":
-            return Dataset("folder", "none given yet; a forecast for the full Cityscapes", None)
-        counts = {split: int(synthetic[split]) for split in _SPLITS if split in synthetic}
-        return Dataset("synthetic", "generated, a mini-Cityscapes", counts if len(counts) == len(_SPLITS) else None)
-    root = Path(folder).expanduser()
-    if not root.is_dir():
-        raise InputError(f"dataset: {shown(str(root))}: no such folder")
-    trees = (root / IMAGE_TREE, root / WRAPPERS[IMAGE_TREE] / IMAGE_TREE)
-    if not any(tree.is_dir() for tree in trees) and (root / f"{WRAPPERS[IMAGE_TREE]}.zip").is_file():
-        return Dataset("archives", shown(str(root)), _frames_in_archive(root / f"{WRAPPERS[IMAGE_TREE]}.zip"))
-    images = {split: sum(_count(tree / split) for tree in trees) for split in _SPLITS}
-    return Dataset("folder", shown(str(root)), images)
-
-
-def _count(split: Path) -> int:
-    return sum(1 for _ in split.glob(f"*/*{SUFFIXES[IMAGE]}"))
-
-
-def _frames_in_archive(path: Path) -> Optional[Dict[str, int]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(SUFFIXES[IMAGE])]
-    except (OSError, zipfile.BadZipFile, ValueError, RuntimeError):
-        # Whether the archive is sound is for extract_dataset to say.
-        return None
-    return {split: sum(f"{IMAGE_TREE}/{split}/" in name for name in names) for split in _SPLITS}
-
-
-# ---- the cost
-
-
-def known_speed(evidence: Evidence, folder: Path, device: str, devices: int) -> Optional[Speed]:
-    """Training speed of the newest finished run in `folder` with the same network, crop, and device."""
-    augmentation = evidence.recipe.augmentation
-    wanted = (evidence.network.backbone, augmentation.crop_height, augmentation.crop_width, device)
-    found: List[Tuple[float, str, float]] = []
-    for path in folder.glob("results/*/seed*/speed.json"):
-        try:
-            training = json.loads(path.read_text(encoding="utf-8"))["training"]
-            made = json.loads(path.with_name("provenance.json").read_text(encoding="utf-8"))
-            trained = made["recipe"]
-            key = (
-                made["config"]["model"].get("backbone"),
-                trained["crop_height"],
-                trained["crop_width"],
-                made["hardware"]["device"],
-            )
-            images = float(training["images_per_s_per_device"])
-            if key == wanted and images > 0:
-                found.append((path.stat().st_mtime, str(path.relative_to(folder)), images))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            # Other people's files are no reason to withhold a forecast.
-            continue
-    if not found:
-        return None
-    _, name, images = max(found)
-    return Speed(images * devices, f"{images:.2f} images/s per device in {name}, times {devices}")
-
-
-def cost_lines(evidence: Evidence, reference: Reference, speed: Optional[Speed], devices: int) -> List[str]:
-    """Iterations, samples, epochs, and hours, in words."""
-    schedule, seeds = evidence.recipe.schedule, len(evidence.seeds)
-    samples = schedule.iterations * schedule.global_batch
-    frames = evidence.dataset.train_subset or (evidence.dataset.frames or {}).get("train")
-    epochs = f", {samples / frames:.1f} epochs of {frames}" if frames else ""
-    times = f", for each of {seeds} seeds" if seeds > 1 else ""
-    lines = [f"{schedule.iterations} iterations of {schedule.global_batch} images: {samples:,} samples{epochs}{times}"]
-    if speed is not None:
-        hours = seeds * samples / speed.images_per_s / 3600
-        return [*lines, f"about {_hours(hours)} of training ({speed.text})"]
-    crop = (evidence.recipe.augmentation.crop_height, evidence.recipe.augmentation.crop_width)
-    of_the_kind = (one for one in reference.speeds if one.kind == "training")
-    published = next(
-        (one for one in of_the_kind if (one.backbone, one.size) == (evidence.network.backbone, crop)), None
-    )
-    if published is None:
-        return [*lines, "hours: not known before the first steps; no finished run here has this network and crop"]
-    hours = seeds * samples / published.value / 3600
-    return [
-        *lines,
-        f"hours: no finished run here to go by; at the published {published.value:g} {published.unit} "
-        f"({published.device}), {_hours(hours / devices)} if that is the speed of each of {devices} device(s), "
-        f"{_hours(hours)} if it is that of all",
-    ]
-
-
-def _hours(hours: float) -> str:
-    return f"{60 * hours:.0f} minutes" if hours < 1 else f"{hours:.1f} hours" if hours < 100 else f"{hours:.0f} hours"
-
-
-# ---- words
 
 
 def figure_lines(found: Mapping[str, Any], evidence: Evidence, *, brief: bool = False) -> List[str]:

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence
 
 from stdc.presets import PRESETS
 from stdc.published.evidence import TRAIN_FRAMES, VAL_FRAMES, Evidence, protocol_key
-from stdc.published.reference import Figure, Reference
+from stdc.published.figures import Figure, Reference
 from stdc.recipe import TrainRecipe
 from stdc.units import size_text
 

@@ -16,8 +16,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from stdc.published import words
 from stdc.published.evidence import Evidence, protocol_key
+from stdc.published.figures import Reference
 from stdc.published.reasons import nearest, rows_of
-from stdc.published.reference import Reference
 
 REPRODUCED = "REPRODUCED"
 WITHIN_NOISE = "WITHIN NOISE"

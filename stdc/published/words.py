@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from stdc.published.evidence import Evidence
+from stdc.published.figures import Reference
 from stdc.published.reasons import protocol_text
-from stdc.published.reference import Reference
 
 #: Value of a `sha256` key that believes the first download.
 FIRST_SEEN = "first-seen"

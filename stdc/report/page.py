@@ -9,8 +9,9 @@ from stdc import recipe
 from stdc.data.labels import CATEGORY_NAMES
 from stdc.evaluation.metrics import mean_score
 from stdc.published import recipe_diff, words
-from stdc.published.forecast import Dataset, forecast, planned_evidence
-from stdc.published.reference import Reference
+from stdc.published.figures import Reference
+from stdc.published.forecast import forecast, planned_evidence
+from stdc.published.planned_dataset import Dataset
 from stdc.report import tables
 from stdc.report.charts import class_charts, learning_charts
 from stdc.report.citation import bibtex

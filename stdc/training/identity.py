@@ -21,7 +21,9 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 #: Code that decides the final weights: a step and what it calls, what it is fed with, and what is drawn from what.
 STEP_CODE = (
     "data/dataset.py",
+    "data/distortions.py",
     "data/hue.py",
+    "data/scaled_crop.py",
     "data/transforms.py",
     "nn/backbone.py",
     "nn/blocks.py",

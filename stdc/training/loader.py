@@ -1,8 +1,9 @@
 """Batches ahead of need, from worker processes that never outlive the trainer and never make it wait without a limit.
 
-Workers write their samples into memory that they share with the trainer (`stdc.training.slots`); what goes through
-pipes is a few bytes per sample. There is no lock that a killed worker could keep: the workers take fixed-size tasks
-from one pipe, which the kernel hands out whole, and each of them reports through a pipe of its own.
+Workers (`stdc.training.worker`) write their samples into memory that they share with the trainer
+(`stdc.training.slots`); what goes through pipes is a few bytes per sample. There is no lock that a killed worker could
+keep: the workers take fixed-size tasks from one pipe, which the kernel hands out whole, and each of them reports
+through a pipe of its own.
 
 Paddle's own loader is not used: its workers survive a killed trainer, keep its locks and leave shared-memory files
 behind. A sample is a function of its key, so any number of workers gives the same batches.
@@ -16,9 +17,7 @@ import json
 import multiprocessing
 import os
 import signal
-import struct
 import time
-import traceback
 from multiprocessing.connection import wait
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -26,9 +25,9 @@ from typing import Any, Callable, Deque, Dict, FrozenSet, Generator, Iterable, I
 
 import numpy as np
 
-from stdc.errors import InputError, RunError
-from stdc.machine.lifetime import die_with_parent
+from stdc.errors import RunError
 from stdc.training.slots import Board, Handle, Layout, Slot, open_memory
+from stdc.training.worker import ERRORS, PLACES, TASK, sample_name, serve, task_number
 
 #: A scheduler may send these to all processes of a job; the trainer needs its workers to end the step and save.
 _NOT_FOR_WORKERS: FrozenSet[int] = frozenset((signal.SIGTERM, signal.SIGUSR1))
@@ -41,11 +40,6 @@ _STOPPING_LIMIT_S = 5.0
 _POLL_S = 0.2
 #: A killed worker that is not gone after this waits for a disk; the kernel ends it when the disk answers.
 _END_LIMIT_S = 5.0
-
-#: A task: its number, the slot, the number of samples of the batch, the key of the sample.
-_TASK = struct.Struct("<4q")
-#: A task's number is the batch's number times this, plus the sample's place in the batch, plus 1.
-_PLACES = 1 << 20
 
 
 class WorkerDied(RunError):
@@ -199,7 +193,7 @@ class _Pool:
             os.set_blocking(ours, False)
             handles = (pickled, Handle(self.tasks), Handle(theirs))
             process = context.Process(
-                target=_serve, args=(index, handles, self.board, self.slots, os.getpid()), daemon=True
+                target=serve, args=(index, handles, self.board, self.slots, os.getpid()), daemon=True
             )
             with _children_without(_NOT_FOR_WORKERS):
                 process.start()
@@ -212,7 +206,7 @@ class _Pool:
         self.asked.append(batch)
         slot, count = batch.number % len(self.slots), len(batch.keys)
         for place, key in enumerate(batch.keys):
-            self.unsent.append(_TASK.pack(_task_number(batch.number, place), slot, count, key))
+            self.unsent.append(TASK.pack(task_number(batch.number, place), slot, count, key))
 
     def _wait(self) -> None:
         """Until the next batch is complete.
@@ -252,8 +246,8 @@ class _Pool:
         for line in lines:
             report = json.loads(line)
             if "error" in report:
-                raise _ERRORS[report["error"]](report["text"])
-            number, place = divmod(report["task"] - 1, _PLACES)
+                raise ERRORS[report["error"]](report["text"])
+            number, place = divmod(report["task"] - 1, PLACES)
             self.asked[number - self.asked[0].number].layouts[place] = _layout(*report["layout"])
         return bool(lines)
 
@@ -262,10 +256,10 @@ class _Pool:
         code = worker.process.exitcode
         how = f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
         busy = ""
-        number, place = divmod(self.board.read()[self.workers.index(worker)] - 1, _PLACES)
+        number, place = divmod(self.board.read()[self.workers.index(worker)] - 1, PLACES)
         # An older number is of a sample that arrived: the worker died before it could say that it has none.
         if number >= self.asked[0].number:
-            name = _name(self.dataset, self.asked[number - self.asked[0].number].keys[place])
+            name = sample_name(self.dataset, self.asked[number - self.asked[0].number].keys[place])
             busy = f" while making the sample of {name}"
         return WorkerDied(
             f"a data worker died: process {worker.process.pid} ended {how}{busy}; was it killed, or is the memory "
@@ -276,18 +270,14 @@ class _Pool:
         """Name the first sample that is missing, and what its worker does instead."""
         batch = self.asked[0]
         place = min(set(range(len(batch.keys))) - set(batch.layouts))
-        task, tasks = _task_number(batch.number, place), self.board.read()
+        task, tasks = task_number(batch.number, place), self.board.read()
         busy = [worker for worker, theirs in zip(self.workers, tasks) if theirs == task] or self.workers
         states = ", ".join(f"{worker.process.pid} ({_state(worker.process.pid)})" for worker in busy)
+        name = sample_name(self.dataset, batch.keys[place])
         return WorkerDied(
-            f"no sample for {silent_s:.0f} s: data worker {states} owes that of "
-            f"{_name(self.dataset, batch.keys[place])}. Was it stopped, or does the disk of its files not answer? "
-            "Start again to go on"
+            f"no sample for {silent_s:.0f} s: data worker {states} owes that of {name}. Was it stopped, or does the "
+            "disk of its files not answer? Start again to go on"
         )
-
-
-def _task_number(batch: int, place: int) -> int:
-    return batch * _PLACES + place + 1
 
 
 def _layout(image_shape: List[int], image_dtype: str, label_shape: List[int], label_dtype: str) -> Layout:
@@ -314,64 +304,3 @@ def _state(pid: int) -> str:
     except OSError:
         return "gone"
     return _STATES.get(letter, letter)
-
-
-def _name(dataset: Any, key: int) -> str:
-    return str(dataset.frame(key)) if hasattr(dataset, "frame") else f"sample {key}"
-
-
-# In the worker.
-
-#: How an error arrives on the other side, by the word that a report uses for it.
-_ERRORS: Dict[str, Callable[[str], Exception]] = {"input": InputError, "run": RunError, "fault": RuntimeError}
-
-
-def _serve(index: int, handles: Any, board: Board, slots: List[Slot], parent: int) -> None:
-    die_with_parent(parent)
-    # Ctrl-C and a scheduler's signals to the group are for the trainer, which needs the workers to end its step.
-    os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pickled, tasks, reports = (handle.number for handle in handles)
-    # One core per worker; OpenCV would start a thread pool in each.
-    import cv2
-
-    cv2.setNumThreads(1)
-    try:
-        dataset = ForkingPickler.loads(os.pread(pickled, os.fstat(pickled).st_size, 0))
-    except Exception:
-        _report(reports, {"error": "fault", "text": f"a data worker could not start\n{traceback.format_exc()}"})
-        return
-    while True:
-        task = os.read(tasks, _TASK.size)
-        if len(task) < _TASK.size:
-            return
-        number, slot, count, key = _TASK.unpack(task)
-        board.write(index, number)
-        _report(reports, _make(dataset, key, number, slots[slot], count))
-        board.write(index, 0)
-
-
-def _report(pipe: int, report: Dict[str, Any]) -> None:
-    line = json.dumps(report).encode("utf-8") + b"\n"
-    while line:
-        line = line[os.write(pipe, line) :]
-
-
-def _make(dataset: Any, key: int, number: int, slot: Slot, count: int) -> Dict[str, Any]:
-    """Put one sample into its place; the report about it."""
-    try:
-        image, label = dataset[key]
-        layout = Layout.of(image, label)
-        images, labels = slot.arrays(layout, count)
-        place = (number - 1) % _PLACES
-        images[place], labels[place] = image, label
-    except InputError as error:
-        return {"error": "input", "text": str(error)}
-    except RunError as error:
-        return {"error": "run", "text": str(error)}
-    except OSError as error:
-        return {"error": "run", "text": f"{_name(dataset, key)}: {error}"}
-    except Exception as error:
-        described = f"{_name(dataset, key)}: {type(error).__name__}: {error}"
-        return {"error": "fault", "text": f"{described}\n{traceback.format_exc()}"}
-    return {"task": number, "layout": layout}

@@ -16,19 +16,18 @@ from __future__ import annotations
 
 import errno
 import io
-import math
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, ClassVar, Dict, List, NamedTuple, Tuple
+from typing import Any, BinaryIO, Callable, Dict, List, Tuple
 
 import numpy as np
 
 from stdc import files
 from stdc.arrays import Arrays
 from stdc.errors import InputError, shortened
-from stdc.weights.array_files import is_shape
-from stdc.weights.pickles import Budget, Buildable, DataUnpickler, Maker, RefusedError, make_dict
+from stdc.weights.pickles import Budget, DataUnpickler, RefusedError
+from stdc.weights.torch_pickles import Storage, Tensor, TensorUnpickler
 
 #: `torch.serialization.MAGIC_NUMBER`: what the old container starts with.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -38,21 +37,6 @@ _LEGACY_PROTOCOL = 1001
 _LONGEST_STRUCTURE = 16 << 20
 #: A zip's table of contents: 80 bytes for each of a thousand storages.
 _LONGEST_CONTENTS = 4 << 20
-
-#: Marks bfloat16, which NumPy does not know: the upper half of a float32.
-_BFLOAT16 = "bfloat16"
-_STORAGE_DTYPES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    "BFloat16Storage": _BFLOAT16,
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "<i1",
-    "ByteStorage": "<u1",
-    "BoolStorage": "|b1",
-}
 
 #: Where training code keeps the state dict inside its checkpoint.
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network")
@@ -115,137 +99,6 @@ def _state_dict(value: Any) -> Dict[Any, Any]:
     return value if isinstance(value, dict) else {}
 
 
-class _StorageType(NamedTuple):
-    """Stands for a torch storage class; not callable, so a pickle cannot make anything of it."""
-
-    dtype: str
-
-
-class _Storage(NamedTuple):
-    """A run of numbers somewhere in the file, promised by the pickle."""
-
-    key: str
-    dtype: str
-    size: int
-
-    @property
-    def length(self) -> int:
-        """In bytes."""
-        return self.size * _dtype(self.dtype).itemsize
-
-    def numbers(self, data: bytes) -> np.ndarray:
-        """The numbers, shape (size,); bfloat16 as float32."""
-        stored = np.frombuffer(data, _dtype(self.dtype), self.size)
-        if self.dtype == _BFLOAT16:
-            return (stored.astype("<u4") << 16).view("<f4")
-        return stored
-
-
-def _dtype(code: str) -> np.dtype[Any]:
-    return np.dtype("<u2" if code == _BFLOAT16 else code)
-
-
-class _Tensor:
-    """A tensor whose numbers may not be read yet: in the old container they follow the pickle."""
-
-    def __init__(self, storage: _Storage, offset: int, shape: Tuple[int, ...], strides: Tuple[int, ...]) -> None:
-        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
-
-    def array(self, numbers: np.ndarray, budget: Budget) -> np.ndarray:
-        bytes_each = numbers.dtype.itemsize
-        # Tensors may share a storage, so the bytes of every one count.
-        budget.spend_bytes(math.prod(self.shape) * bytes_each)
-        view = np.lib.stride_tricks.as_strided(
-            numbers[self.offset :], self.shape, [stride * bytes_each for stride in self.strides], writeable=False
-        )
-        return np.array(view, order="C")
-
-
-def _rebuild_tensor(_: Budget, storage: Any, offset: Any, shape: Any, strides: Any, *_rest: Any) -> _Tensor:
-    if not isinstance(storage, _Storage):
-        raise RefusedError("a tensor without numbers")
-    if not (is_shape(shape) and is_shape(strides) and is_shape((offset,)) and len(shape) == len(strides)):
-        raise RefusedError("a tensor whose shape is none")
-    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
-    # A view with more elements than its storage: with strides of zero a tiny file could expand without bound.
-    if math.prod(shape) > storage.size or (math.prod(shape) and last >= storage.size):
-        raise RefusedError(f"a tensor of shape {shape} over {storage.size} numbers")
-    return _Tensor(storage, offset, shape, strides)
-
-
-def _rebuild_parameter(_: Budget, data: Any, *_rest: Any) -> Any:
-    return data
-
-
-class _Note(Buildable):
-    """Something that a checkpoint keeps beside its weights and nobody needs here (an accuracy, an argument)."""
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def build(self, state: Any) -> None:
-        pass
-
-
-class _TensorUnpickler(DataUnpickler):
-    """Knows tensors, the dicts around them, and common notes beside them; every other name is refused."""
-
-    _KNOWN: ClassVar[Dict[Tuple[str, str], Any]] = {
-        ("collections", "OrderedDict"): Maker(make_dict),
-        ("torch._utils", "_rebuild_tensor_v2"): Maker(_rebuild_tensor),
-        ("torch._utils", "_rebuild_tensor"): Maker(_rebuild_tensor),
-        ("torch._utils", "_rebuild_parameter"): Maker(_rebuild_parameter),
-        **{
-            name: Maker(_Note)
-            for name in (
-                ("numpy.core.multiarray", "scalar"),
-                ("numpy._core.multiarray", "scalar"),
-                ("numpy.core.multiarray", "_reconstruct"),
-                ("numpy._core.multiarray", "_reconstruct"),
-                ("numpy", "ndarray"),
-                ("numpy", "dtype"),
-                ("_codecs", "encode"),
-                ("argparse", "Namespace"),
-                ("datetime", "datetime"),
-                ("pathlib", "PosixPath"),
-                ("pathlib", "WindowsPath"),
-                ("torch", "Size"),
-                ("torch", "device"),
-            )
-        },
-    }
-
-    def __init__(self, handle: BinaryIO, budget: Budget) -> None:
-        super().__init__(handle, budget)
-        self.storages: Dict[str, _Storage] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _STORAGE_DTYPES:
-            return _StorageType(_STORAGE_DTYPES[name])
-        try:
-            return self._KNOWN[module, name]
-        except KeyError:
-            raise RefusedError(
-                f"the file asks to run {shortened(f'{module}.{name}')}: a whole pickled model, or notes beside the "
-                "weights; save the weights alone by torch.save(model.state_dict(), <file>)"
-            ) from None
-
-    def persistent_load(self, identifier: Any) -> _Storage:
-        if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
-            raise RefusedError("a reference to something that is not a storage")
-        _, kind, key, _, count = identifier[:5]
-        if len(identifier) == 6 and identifier[5] is not None:
-            raise RefusedError("a view of another storage")
-        if not isinstance(kind, _StorageType) or not isinstance(key, str):
-            raise RefusedError("a storage of unknown type")
-        if not is_shape((count,)):
-            raise RefusedError("a storage of no size")
-        storage = _Storage(key, kind.dtype, count)
-        if self.storages.setdefault(key, storage) != storage:
-            raise RefusedError(f"storage {shortened(key)} described twice")
-        return storage
-
-
 class _BoundedFile:
     """A file for `zipfile`, which reads the table of contents in one piece, however long it claims to be.
 
@@ -281,11 +134,11 @@ def _read_zip(handle: BinaryIO, size: int) -> Tuple[Any, Arrays]:
             raise RefusedError("numbers in big-endian order")
         if archive.getinfo(structures[0]).file_size > _LONGEST_STRUCTURE:
             raise RefusedError("more pickled structure than a state dict has")
-        unpickler = _TensorUnpickler(io.BytesIO(archive.read(structures[0])), Budget())
+        unpickler = TensorUnpickler(io.BytesIO(archive.read(structures[0])), Budget())
         value = unpickler.load()
         left = size
 
-        def numbers(storage: _Storage) -> np.ndarray:
+        def numbers(storage: Storage) -> np.ndarray:
             nonlocal left
             entry = archive.getinfo(f"{folder}data/{storage.key}")
             # Compared before anything is read: a packed entry could grow without bound, and torch packs none. Entries
@@ -320,7 +173,7 @@ def _read_legacy(handle: BinaryIO, size: int) -> Tuple[Any, Arrays]:
     system = plain()
     if not isinstance(system, dict) or not system.get("little_endian", True):
         raise RefusedError("numbers in big-endian order")
-    unpickler = _TensorUnpickler(handle, budget)
+    unpickler = TensorUnpickler(handle, budget)
     value = unpickler.load()
     keys = plain()
     loaded: Dict[str, np.ndarray] = {}
@@ -336,7 +189,7 @@ def _read_legacy(handle: BinaryIO, size: int) -> Tuple[Any, Arrays]:
     return value, _with_arrays(value, lambda storage: loaded[storage.key], budget)
 
 
-def _with_arrays(value: Any, numbers: Callable[[_Storage], np.ndarray], budget: Budget) -> Arrays:
+def _with_arrays(value: Any, numbers: Callable[[Storage], np.ndarray], budget: Budget) -> Arrays:
     """The tensors of the state dict in `value`, as arrays.
 
     Args:
@@ -345,7 +198,7 @@ def _with_arrays(value: Any, numbers: Callable[[_Storage], np.ndarray], budget: 
     arrays: Arrays = {}
     read: Dict[str, np.ndarray] = {}
     for key, item in _state_dict(value).items():
-        if not isinstance(key, str) or not isinstance(item, _Tensor):
+        if not isinstance(key, str) or not isinstance(item, Tensor):
             continue
         storage = item.storage
         if storage.key not in read:

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Tuple
 import pytest
 from programs import assert_refused, run_program
 
-from stdc.doctor import checks, facts, libraries
+from stdc.doctor import device_checks, facts, libraries, run_checks, software_checks
 from stdc.doctor.examination import Settings, examine
 from stdc.doctor.findings import OK, PROBLEM, WARNING, Finding, table
 from stdc.doctor.plan import Plan, as_dict, from_dict, make_plan
@@ -116,13 +116,13 @@ def test_sizes_of_the_networks_are_those_of_the_files_they_save() -> None:
 
 
 def test_nvidia_smi_is_read() -> None:
-    assert checks.read_nvidia_smi(NVIDIA_SMI) == {"driver": "535.104.05", "cuda": "12.2"}
-    assert checks.read_nvidia_smi("NVIDIA-SMI has failed because it couldn't communicate with the driver") == {}
+    assert device_checks.read_nvidia_smi(NVIDIA_SMI) == {"driver": "535.104.05", "cuda": "12.2"}
+    assert device_checks.read_nvidia_smi("NVIDIA-SMI has failed because it couldn't communicate with the driver") == {}
 
 
 def test_ixsmi_is_read() -> None:
-    assert checks.read_ixsmi(IXSMI) == {"driver": "3.1.0", "sdk": "3.1.0"}
-    assert checks.read_ixsmi("") == {}
+    assert device_checks.read_ixsmi(IXSMI) == {"driver": "3.1.0", "sdk": "3.1.0"}
+    assert device_checks.read_ixsmi("") == {}
 
 
 @pytest.mark.parametrize(
@@ -140,13 +140,13 @@ def test_ixsmi_is_read() -> None:
 )
 def test_nvidia_driver_is_held_against_the_cuda_of_paddle(driver: str, runs: str, cuda: str, level: str) -> None:
     output = NVIDIA_SMI.replace("535.104.05", driver).replace("12.2", runs)
-    assert checks.check_nvidia_driver(output, cuda).level == level
+    assert device_checks.check_nvidia_driver(output, cuda).level == level
 
 
 def test_nvidia_tool_that_fails_is_quoted() -> None:
-    finding = checks.check_nvidia_driver("NVIDIA-SMI has failed because it couldn't communicate", "11.8")
+    finding = device_checks.check_nvidia_driver("NVIDIA-SMI has failed because it couldn't communicate", "11.8")
     assert finding.level == PROBLEM and "has failed" in finding.found
-    assert "--gpus all" in checks.check_nvidia_driver(None, "11.8").fix
+    assert "--gpus all" in device_checks.check_nvidia_driver(None, "11.8").fix
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_nvidia_tool_that_fails_is_quoted() -> None:
 )
 def test_iluvatar_driver_is_held_against_the_sdk(driver: str, sdk: str, level: str) -> None:
     output = IXSMI.replace("Driver Version: 3.1.0", f"Driver Version: {driver}")
-    assert checks.check_iluvatar_driver(output, sdk).level == level
+    assert device_checks.check_iluvatar_driver(output, sdk).level == level
 
 
 def test_sdk_version_is_in_the_name_of_its_paddle() -> None:
@@ -168,7 +168,7 @@ VERSIONS = {"numpy": "1.26.4", "google.protobuf": "3.20.3", "cv2": "4.8.1"}
 
 
 def packages(**versions: str) -> Dict[str, Dict[str, str]]:
-    found = {name: {"version": VERSIONS.get(name, "1.0")} for name in checks.package_names()}
+    found = {name: {"version": VERSIONS.get(name, "1.0")} for name in software_checks.package_names()}
     found.update({name.replace("_", "."): {"version": version} for name, version in versions.items()})
     return found
 
@@ -185,13 +185,13 @@ def packages(**versions: str) -> Dict[str, Dict[str, str]]:
     ],
 )
 def test_packages_are_held_against_this_paddle(paddle: str, versions: Dict[str, str], pure: bool, level: str) -> None:
-    assert checks.check_packages(packages(**versions), paddle, pure).level == level
+    assert software_checks.check_packages(packages(**versions), paddle, pure).level == level
 
 
 def test_missing_libgl_is_fixed_by_name() -> None:
     found = packages()
     found["cv2"] = {"error": "ImportError: libGL.so.1: cannot open shared object file: No such file or directory"}
-    finding = checks.check_packages(found, "3.3.1", False)
+    finding = software_checks.check_packages(found, "3.3.1", False)
     assert finding.level == PROBLEM
     assert "libgl1" in finding.fix and "mesa-libGL" in finding.fix
 
@@ -210,7 +210,7 @@ def test_missing_libgl_is_fixed_by_name() -> None:
     ],
 )
 def test_paddle_is_held_against_the_device(found: Dict[str, Any], device: str, level: str, fix: str) -> None:
-    finding = checks.check_paddle(found, device)
+    finding = software_checks.check_paddle(found, device)
     assert finding.level == level
     assert fix in finding.fix
 
@@ -233,7 +233,7 @@ def test_paddle_is_held_against_the_device(found: Dict[str, Any], device: str, l
 def test_devices_are_counted_against_those_asked_for(
     device: str, asked: int, visible: Any, closed: List[str], level: str
 ) -> None:
-    finding = checks.check_devices(device, asked, visible, closed)
+    finding = device_checks.check_devices(device, asked, visible, closed)
     assert finding.level == level
     assert bool(closed) == ("--group-add" in finding.fix)
     assert (visible == 4 and asked == 8) == ("STDC_DEVICES=4" in finding.fix)
@@ -252,7 +252,7 @@ def test_devices_are_counted_against_those_asked_for(
     ],
 )
 def test_shared_memory_is_held_against_devices(free: Any, changes: Dict[str, Any], level: str) -> None:
-    finding = checks.check_shared_memory(free, plan_of(**changes))
+    finding = run_checks.check_shared_memory(free, plan_of(**changes))
     assert finding.level == level
     assert ("--shm-size" in finding.fix) == (level == PROBLEM)
 
@@ -260,13 +260,13 @@ def test_shared_memory_is_held_against_devices(free: Any, changes: Dict[str, Any
 def test_memory_is_held_against_workers_and_batch() -> None:
     plan = plan_of()
     needed = plan.batches_in_flight_bytes() + 8 * 2_000_000_000
-    assert checks.check_memory(needed, plan).level == OK
-    assert checks.check_memory(needed - 1, plan).level == WARNING
+    assert run_checks.check_memory(needed, plan).level == OK
+    assert run_checks.check_memory(needed - 1, plan).level == WARNING
 
 
 @pytest.mark.parametrize(("free", "level"), [(99, PROBLEM), (100, WARNING), (199, WARNING), (200, OK)])
 def test_disk_is_held_against_the_sum_of_what_is_written(free: int, level: str) -> None:
-    finding = checks.check_disk(free, {"checkpoints": 60, "results": 40}, "/results")
+    finding = run_checks.check_disk(free, {"checkpoints": 60, "results": 40}, "/results")
     assert finding.level == level
     assert "checkpoints" in finding.found
 
@@ -276,7 +276,7 @@ def test_folder_that_cannot_be_written_is_a_problem_with_its_reason(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
     reason = facts.write_error(Path("/proc/stdc"))
     assert reason
-    assert checks.check_writable(reason, "/proc/stdc").level == PROBLEM
+    assert run_checks.check_writable(reason, "/proc/stdc").level == PROBLEM
 
 
 # ---- trials
@@ -294,25 +294,25 @@ def test_folder_that_cannot_be_written_is_a_problem_with_its_reason(tmp_path: Pa
 )
 def test_evaluation_is_judged_by_pixels_and_by_the_cpus_logits(changes: Dict[str, Any], level: str) -> None:
     answer = {"pixels": 100, "expected": 100, "finite": True, "difference": None, "seconds": 1.0, **changes}
-    assert checks.check_evaluation(answer).level == level
+    assert run_checks.check_evaluation(answer).level == level
 
 
 def test_memory_trial_warns_before_it_is_too_late() -> None:
     answer = {"what": "image", "peak": 50, "total": 100, "seconds": 1.0}
-    assert checks.check_probe_memory("memory", answer).level == OK
-    assert checks.check_probe_memory("memory", {**answer, "peak": 95}).level == WARNING
-    assert checks.check_probe_memory("memory", {**answer, "peak": None, "total": None}).level == OK
-    assert checks.check_probe_memory("memory", {"skipped": "too large"}).level == WARNING
-    assert checks.check_probe_memory("memory", {"error": "ResourceExhaustedError: Out of memory"}).level == PROBLEM
+    assert run_checks.check_probe_memory("memory", answer).level == OK
+    assert run_checks.check_probe_memory("memory", {**answer, "peak": 95}).level == WARNING
+    assert run_checks.check_probe_memory("memory", {**answer, "peak": None, "total": None}).level == OK
+    assert run_checks.check_probe_memory("memory", {"skipped": "too large"}).level == WARNING
+    assert run_checks.check_probe_memory("memory", {"error": "ResourceExhaustedError: Out of memory"}).level == PROBLEM
 
 
 def test_all_reduce_is_judged_by_its_sum() -> None:
     answer = {"ranks": 2, "bytes": 4, "seconds": 0.1, "correct": True, "sync_batch_norm": "by Paddle's kernel"}
-    assert "batch norm is synchronized by Paddle's kernel" in checks.check_ranks(answer).found
-    assert checks.check_ranks(answer).level == OK
-    assert checks.check_ranks({**answer, "correct": False}).level == PROBLEM
-    assert checks.check_ranks({"skipped": "one device"}).level == OK
-    assert checks.check_ranks({"error": "no end within 120 s"}).level == PROBLEM
+    assert "batch norm is synchronized by Paddle's kernel" in run_checks.check_ranks(answer).found
+    assert run_checks.check_ranks(answer).level == OK
+    assert run_checks.check_ranks({**answer, "correct": False}).level == PROBLEM
+    assert run_checks.check_ranks({"skipped": "one device"}).level == OK
+    assert run_checks.check_ranks({"error": "no end within 120 s"}).level == PROBLEM
 
 
 def test_question_that_hangs_ends_at_its_limit_with_all_it_started(tmp_path: Path) -> None:
@@ -409,7 +409,7 @@ def test_workflow_interpreter_without_snakemake_is_a_problem() -> None:
         pytest.skip("the tests run in Snakemake's own interpreter")
     assert answer is not None
     assert "No module named 'snakemake'" in answer["error"]
-    assert checks.check_workflow_python(answer).level == PROBLEM
+    assert software_checks.check_workflow_python(answer).level == PROBLEM
 
 
 # ---- what a build of Paddle needs of a GPU and of its libraries
@@ -435,13 +435,13 @@ def test_workflow_interpreter_without_snakemake_is_a_problem() -> None:
 def test_capability_is_held_against_the_code_in_the_wheel(
     version: str, capability: Tuple[int, int], runs: bool
 ) -> None:
-    finding = checks.check_capability(version, [capability])
+    finding = device_checks.check_capability(version, [capability])
     assert finding.level == (OK if runs else PROBLEM)
     assert ("Paddle 3" in finding.fix) == (not runs and capability >= (9, 0))
 
 
 def test_one_unfit_device_of_several_is_named() -> None:
-    finding = checks.check_capability("2.6.2", [(8, 0), (9, 0)])
+    finding = device_checks.check_capability("2.6.2", [(8, 0), (9, 0)])
     assert finding.level == PROBLEM and finding.found == "9.0: paddle 2.6.2 has no code for it"
 
 
@@ -449,9 +449,9 @@ def test_libraries_that_the_loader_does_not_find_are_named() -> None:
     assert libraries.missing(["libc.so.6"]) == []
     (problem,) = libraries.missing(["libno-such-library.so"])
     assert problem.startswith("libno-such-library.so (")
-    finding = checks.check_libraries([problem])
+    finding = device_checks.check_libraries([problem])
     assert finding.level == PROBLEM and "link_libraries.sh" in finding.fix
-    assert checks.check_libraries([]).level == OK
+    assert device_checks.check_libraries([]).level == OK
 
 
 def test_paddle_3_is_asked_for_no_libraries_since_it_brings_its_own() -> None:

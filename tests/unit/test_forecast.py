@@ -17,16 +17,9 @@ from tiny import RECIPES
 from stdc.data.labels import TRAIN_NAMES
 from stdc.errors import InputError
 from stdc.published.evidence import SeedMetrics, evidence_of_results
-from stdc.published.forecast import (
-    Dataset,
-    cost_lines,
-    figure_lines,
-    forecast,
-    known_speed,
-    look_at_dataset,
-    planned_evidence,
-    refusal,
-)
+from stdc.published.forecast import figure_lines, forecast, planned_evidence, refusal
+from stdc.published.planned_cost import cost_lines, known_speed
+from stdc.published.planned_dataset import Dataset, look_at_dataset
 from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
 

@@ -32,7 +32,8 @@ def main(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace, nodes: Nodes) -> None:
     from stdc.machine.heartbeat import Limits
     from stdc.stages import read_train_stage
-    from stdc.training.train_job import Hardware, Inputs, Outputs, TrainJob
+    from stdc.training.job_settings import Hardware, Inputs, Outputs
+    from stdc.training.train_job import TrainJob
 
     job = TrainJob(
         stage=read_train_stage(options.config),

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stdc.data import transforms
+from stdc.data import scaled_crop, transforms
 from stdc.recipe import Augmentation, resolve
 
 
@@ -65,7 +65,7 @@ def test_stored_cases_reach_every_scale_change_and_kind_of_padding(stored: Dict[
     padded = set()
     for number, settings, draws in cases:
         height, width = stored[f"image{number}"].shape[:2]
-        scaled = transforms.scaled_size(settings, height, width, draws.scale)
+        scaled = scaled_crop.scaled_size(settings, height, width, draws.scale)
         padded.add((scaled[0] < settings.crop_height, scaled[1] < settings.crop_width))
     assert padded == {(False, False), (False, True), (True, False), (True, True)}
 

@@ -1,0 +1,81 @@
+"""What a planned run will cost: iterations, samples, epochs, and hours where a speed is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Tuple
+
+from stdc.published.evidence import Evidence
+from stdc.published.figures import Reference
+
+
+class Speed(NamedTuple):
+    """How fast training is known to be.
+
+    Attributes:
+        images_per_s: of all devices together.
+        text: where the number comes from.
+    """
+
+    images_per_s: float
+    text: str
+
+
+def known_speed(evidence: Evidence, folder: Path, device: str, devices: int) -> Optional[Speed]:
+    """Training speed of the newest finished run in `folder` with the same network, crop, and device."""
+    augmentation = evidence.recipe.augmentation
+    wanted = (evidence.network.backbone, augmentation.crop_height, augmentation.crop_width, device)
+    found: List[Tuple[float, str, float]] = []
+    for path in folder.glob("results/*/seed*/speed.json"):
+        try:
+            training = json.loads(path.read_text(encoding="utf-8"))["training"]
+            made = json.loads(path.with_name("provenance.json").read_text(encoding="utf-8"))
+            trained = made["recipe"]
+            key = (
+                made["config"]["model"].get("backbone"),
+                trained["crop_height"],
+                trained["crop_width"],
+                made["hardware"]["device"],
+            )
+            images = float(training["images_per_s_per_device"])
+            if key == wanted and images > 0:
+                found.append((path.stat().st_mtime, str(path.relative_to(folder)), images))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            # Other people's files are no reason to withhold a forecast.
+            continue
+    if not found:
+        return None
+    _, name, images = max(found)
+    return Speed(images * devices, f"{images:.2f} images/s per device in {name}, times {devices}")
+
+
+def cost_lines(evidence: Evidence, reference: Reference, speed: Optional[Speed], devices: int) -> List[str]:
+    """Iterations, samples, epochs, and hours, in words."""
+    schedule, seeds = evidence.recipe.schedule, len(evidence.seeds)
+    samples = schedule.iterations * schedule.global_batch
+    frames = evidence.dataset.train_subset or (evidence.dataset.frames or {}).get("train")
+    epochs = f", {samples / frames:.1f} epochs of {frames}" if frames else ""
+    times = f", for each of {seeds} seeds" if seeds > 1 else ""
+    lines = [f"{schedule.iterations} iterations of {schedule.global_batch} images: {samples:,} samples{epochs}{times}"]
+    if speed is not None:
+        hours = seeds * samples / speed.images_per_s / 3600
+        return [*lines, f"about {_hours(hours)} of training ({speed.text})"]
+    crop = (evidence.recipe.augmentation.crop_height, evidence.recipe.augmentation.crop_width)
+    of_the_kind = (one for one in reference.speeds if one.kind == "training")
+    published = next(
+        (one for one in of_the_kind if (one.backbone, one.size) == (evidence.network.backbone, crop)), None
+    )
+    if published is None:
+        return [*lines, "hours: not known before the first steps; no finished run here has this network and crop"]
+    hours = seeds * samples / published.value / 3600
+    return [
+        *lines,
+        f"hours: no finished run here to go by; at the published {published.value:g} {published.unit} "
+        f"({published.device}), {_hours(hours / devices)} if that is the speed of each of {devices} device(s), "
+        f"{_hours(hours)} if it is that of all",
+    ]
+
+
+def _hours(hours: float) -> str:
+    return f"{60 * hours:.0f} minutes" if hours < 1 else f"{hours:.1f} hours" if hours < 100 else f"{hours:.0f} hours"
