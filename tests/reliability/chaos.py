@@ -45,13 +45,13 @@ hardware: {{device: cpu, devices: {devices}, threads: 1, workers: 1}}
 synthetic: {{seed: 3, height: 64, width: 128, train: 6, val: 2, test: 2}}
 train:
   preset: paddleseg
-  iterations: 48
+  iterations: {iterations}
   global_batch: 2
   crop_height: 64
   crop_width: 64
   save_interval: 3
   keep_checkpoint_max: 2
-  eval_interval: 16
+  eval_interval: {eval_interval}
   log_interval: 3
   prediction_images: 1
 speed: {{height: 64, width: 128, batch: 1, warmup: 1, iterations: 2}}
@@ -100,9 +100,10 @@ class Workshop:
         folder: for everything.
         seeds: of the recipe.
         devices: ranks of training and evaluation.
+        iterations: of each training; it evaluates three times.
     """
 
-    def __init__(self, folder: Path, seeds: List[int], devices: int) -> None:
+    def __init__(self, folder: Path, seeds: List[int], devices: int, iterations: int) -> None:
         self.folder = folder
         # A copy: an edit of the code during the campaign is another matter.
         self.code = folder / "code"
@@ -110,7 +111,8 @@ class Workshop:
             shutil.copytree(_REPOSITORY / name, self.code / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy2(_REPOSITORY / "Snakefile", self.code)
         self.recipe = folder / "chaos.yaml"
-        self.recipe.write_text(RECIPE.format(seeds=seeds, devices=devices), encoding="utf-8")
+        recipe = RECIPE.format(seeds=seeds, devices=devices, iterations=iterations, eval_interval=iterations // 3)
+        self.recipe.write_text(recipe, encoding="utf-8")
 
     def start(self, place: Path) -> Family:
         """The one command; always the same."""
@@ -222,12 +224,14 @@ def campaign(
     devices: int = 1,
     seeds: Tuple[int, ...] = (0, 1),
     kinds: Optional[List[str]] = None,
+    iterations: int = 48,
     say: Callable[[str], None] = lambda line: None,
 ) -> Dict[str, Any]:
     """Kill until there were enough kills or time is up; the result as JSON values.
 
     Args:
         kinds: keys of KILLS, in this order and over again; None: at random.
+        iterations: of each training.
     """
     begun = time.monotonic()
     chance = random.Random(f"{seed} {devices}")
@@ -236,7 +240,7 @@ def campaign(
     problems: List[str] = []
     lost: List[float] = []
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        workshop = Workshop(Path(folder), list(seeds), devices)
+        workshop = Workshop(Path(folder), list(seeds), devices, iterations)
         calm = Path(folder, "undisturbed")
         calm_s = workshop.finish(calm)
         expected = findings(calm)
@@ -287,6 +291,7 @@ def campaign(
         "seed": seed,
         "devices": devices,
         "seeds": list(seeds),
+        "iterations": iterations,
         "kills": len(done),
         "trials": trial,
         "undisturbed_s": round(calm_s, 1),
@@ -330,6 +335,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=48, help="how many, shared by 1 and 2 ranks (default %(default)s)")
     parser.add_argument("--minutes", type=float, default=60.0, help="limit for new kills (default %(default)s)")
     parser.add_argument("--devices", type=int, choices=(1, 2), help="ranks; left out: half of the kills with each")
+    parser.add_argument("--iterations", type=int, default=48, help="of each training (default %(default)s)")
+    parser.add_argument("--seeds", type=int, choices=(1, 2), default=2, help="trainings of one rank per run (default 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     options = parser.parse_args()
     shares = [options.devices] if options.devices else [1, 2]
@@ -341,7 +348,8 @@ def main() -> int:
                 -(-options.kills // len(shares)),
                 options.minutes / len(shares),
                 devices,
-                (0, 1) if devices == 1 else (0,),
+                tuple(range(options.seeds)) if devices == 1 else (0,),
+                iterations=options.iterations,
                 say=lambda line: print(line, file=sys.stderr, flush=True),
             )
         )
