@@ -10,17 +10,21 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
-from typing import IO, Any, Iterator, Union
+from typing import IO, Any, BinaryIO, Dict, Iterator, List, Tuple, Union
 
-from stdc.errors import InputError, shown
+from stdc.errors import InputError, shortened, shown
 
 PathLike = Union[str, Path]
 
 _CHUNK_BYTES = 1 << 20
+#: Of a file that is held in memory: the manifest of a hundred thousand frames has a fifth of it.
+MOST_BYTES = 1 << 28
 _TEMPORARY = ".tmp-"
 
 
@@ -81,6 +85,7 @@ def fsync_folder(folder: PathLike) -> None:
     except OSError as error:
         # Some network file systems have no such call for folders; they write names at once.
         if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            error.filename = str(folder)
             raise
     finally:
         os.close(descriptor)
@@ -148,24 +153,111 @@ def write_json(path: PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def open_file(path: PathLike) -> BinaryIO:
+    """Open a file to be read.
+
+    Raises:
+        InputError: there is none, or it is a folder, a pipe, or a device, from which a reader could wait for ever.
+        OSError: it cannot be read now.
+    """
+    try:
+        # Without the flag, opening a pipe waits for its writer.
+        descriptor = os.open(str(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{shown(path)}: no such file") from None
+    except ValueError:
+        raise InputError(f"{shown(path)}: not a name of a file") from None
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+        raise InputError(f"{shown(path)}: {_NO_FILE[error.errno]}") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        found = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise InputError(f"{shown(path)}: {found}, expected a file")
+    return io.BufferedReader(_NamedFile(str(path), "rb", opener=lambda *_: descriptor))
+
+
+class _NamedFile(io.FileIO):
+    """A file whose errors while it is read say its name; Python's do so for opening alone."""
+
+    def readinto(self, buffer: Any) -> int:
+        with self._named():
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with self._named():
+            return super().readall()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = str(self.name)
+            raise
+
+
+#: What names that lead to no file answer, whatever the state of the disk.
+_NO_FILE = {
+    errno.ELOOP: "a link that leads back to itself",
+    errno.ENAMETOOLONG: "a longer name than any file has",
+    errno.ENXIO: "a socket or a device, expected a file",
+    errno.ENODEV: "a socket or a device, expected a file",
+}
+
+
+def read_bytes(path: PathLike) -> bytes:
+    """The bytes of a file; raises as `open_file` does, and where it is larger than any text or picture here."""
+    with open_file(path) as handle:
+        data = handle.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise InputError(f"{shown(path)}: more than {MOST_BYTES} bytes are not supported")
+    return data
+
+
+def read_text(path: PathLike, kind: str = "a text") -> str:
+    """The text of a file in UTF-8; a byte order mark in front is skipped.
+
+    Args:
+        kind: what it should be, for the message about bytes that are no text.
+    Raises:
+        InputError: no file (`open_file`), too large, or no UTF-8.
+        OSError: it cannot be read now.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{shown(path)}: not readable as {kind} ({error.reason} at byte {error.start})") from None
+
+
 def read_json(path: PathLike) -> Any:
     """Parse a JSON file; a byte order mark in front is skipped.
 
     Raises:
-        InputError: the file is missing or not JSON.
+        InputError: the file is missing, not JSON, or says one key twice, of which all but one would be lost.
         OSError: it cannot be read now.
     """
+    text = read_text(path, "JSON")
     try:
-        with Path(path).open(encoding="utf-8-sig") as handle:
-            return json.load(handle)
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{shown(path)}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{shown(path)}: a folder, expected a JSON file") from None
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_not_json)
     except RecursionError:
         raise InputError(f"{shown(path)}: not readable as JSON (nested too deeply)") from None
     except ValueError as error:
-        raise InputError(f"{shown(path)}: not readable as JSON ({shown(error)})") from None
+        raise InputError(f"{shown(path)}: not readable as JSON ({shortened(error)})") from None
+
+
+def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is given twice")
+    return made
+
+
+def _not_json(word: str) -> Any:
+    raise ValueError(f"{word} is not a number of JSON")
 
 
 def canonical_json(value: Any) -> str:
@@ -179,9 +271,9 @@ def sha256_text(text: str) -> str:
 
 
 def sha256_file(path: PathLike) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Hex SHA-256 of a file's bytes; raises as `open_file` does."""
     digest = hashlib.sha256()
-    with Path(path).open("rb") as handle:
+    with open_file(path) as handle:
         for chunk in iter(lambda: handle.read(_CHUNK_BYTES), b""):
             digest.update(chunk)
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple
 
 from stdc.errors import InputError
-from stdc.files import read_json
+from stdc.files import read_json, read_text
 from stdc.prediction.protocols import Protocol, read_protocols
 from stdc.recipe import (
     Evaluation,
@@ -30,6 +30,8 @@ from stdc.recipe import (
 
 #: The network halves the image five times, so a smaller crop leaves its last stage without a pixel.
 _LEAST_CROP = 32
+#: Of a recipe's YAML: values, each alias counted as what it stands for, and levels.
+_MOST_VALUES, _DEEPEST = 10_000, 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,16 +124,45 @@ def read_configuration(path: Path) -> Dict[str, Any]:
         except ImportError as error:
             raise InputError(f"{path}: reading a recipe needs PyYAML ({error}); run make setup") from None
         try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            config = _parse_yaml(yaml, read_text(path, "YAML"))
+        except RecursionError:
+            raise InputError(f"{path}: not readable as YAML (nested too deeply)") from None
+        except (yaml.YAMLError, ValueError) as error:
             raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+        _check_extent(path, config)
     else:
         config = read_json(path)
     if not isinstance(config, dict):
         raise InputError(f"{path}: sections such as train and evaluate are expected, found {type(config).__name__}")
     return config
+
+
+def _parse_yaml(yaml: Any, text: str) -> Any:
+    """The value of a YAML document without tags of Python's, in which no key is said twice."""
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [str(key.value) for key, _ in node.value]
+            for name in names:
+                if names.count(name) > 1:
+                    raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {name} is given twice; one would be lost")
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Loader=Loader)
+
+
+def _check_extent(path: Path, value: Any) -> None:
+    """Refuse what aliases blow up: a value that holds itself, or thousands of copies of one."""
+    waiting, count = [(value, 0)], 0
+    while waiting:
+        item, depth = waiting.pop()
+        count += 1
+        if depth > _DEEPEST or count > _MOST_VALUES:
+            raise InputError(
+                f"{path}: more than {_MOST_VALUES} values or {_DEEPEST} levels, with what aliases stand for"
+            )
+        inner = list(item.values()) if isinstance(item, dict) else item if isinstance(item, list) else []
+        waiting += [(part, depth + 1) for part in inner]
 
 
 def read_evaluate_stage(path: Path) -> EvaluateStage:

@@ -43,11 +43,6 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(options: argparse.Namespace) -> None:
-    try:
-        from rocrate.model.contextentity import ContextEntity
-        from rocrate.rocrate import ROCrate
-    except ImportError:
-        raise InputError("rocrate is not installed in this Python; `make crate` sets it up") from None
     folder = options.results
     verdict = read_json(folder / "verdict.json")
     if not isinstance(verdict, dict) or not {"name", "summary", "verdict", "seeds"} <= set(verdict):
@@ -56,6 +51,11 @@ def main(options: argparse.Namespace) -> None:
     date = max((str(known.get("finished") or "") for known in provenance), default="")
     if not date:
         raise InputError(f"{folder}: no seed's provenance.json says when it was finished; run train again")
+    try:
+        from rocrate.model.contextentity import ContextEntity
+        from rocrate.rocrate import ROCrate
+    except ImportError:
+        raise InputError("rocrate is not installed in this Python; `make crate` sets it up") from None
 
     crate = ROCrate(version="1.1")
     crate.name = f"STDC-Seg: {verdict['name']}"

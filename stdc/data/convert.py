@@ -17,7 +17,7 @@ from stdc.data.manifest import is_digest, read_manifest
 from stdc.data.png import encode_gray
 from stdc.data.polygons import draw_train_ids, parse_annotation
 from stdc.errors import InputError, shown
-from stdc.files import read_json, replace_bytes, sha256_file, sync_files, write_json
+from stdc.files import read_bytes, read_json, replace_bytes, sha256_file, sync_files, write_json
 from stdc.machine.pool import run_parallel
 from stdc.progress import Progress
 
@@ -117,11 +117,9 @@ def _convert(root: Path, output: Path, source: str, entry: Dict[str, Any]) -> Tu
     """Write one raster; its SHA-256, and whether any of its pixels has a trained class."""
     label = entry["label"]
     try:
-        data = (root / label["path"]).read_bytes()
-    except FileNotFoundError:
-        raise InputError(
-            f"{shown(label['path'])}: in the manifest but not in the dataset; run check_dataset again"
-        ) from None
+        data = read_bytes(root / label["path"])
+    except InputError as error:
+        raise InputError(f"{error}, but the manifest names it; run check_dataset again") from None
     if hashlib.sha256(data).hexdigest() != label["sha256"]:
         raise InputError(f"{shown(label['path'])}: not the file that the manifest names; run check_dataset again")
     if source == LABEL_IDS:

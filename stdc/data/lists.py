@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 from stdc.data.convert import index_key, raster_path
 from stdc.data.layout import IMAGE, SPLITS, SUFFIXES, TRAIN_IDS, frame_of, stays_inside
 from stdc.errors import InputError, InputErrors, shown
-from stdc.files import PathLike, write_text
+from stdc.files import PathLike, read_text, write_text
 
 
 class Line(NamedTuple):
@@ -133,13 +133,9 @@ def read_lines(path: PathLike, separator: str) -> List[Line]:
     """
     check_separator(separator)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{shown(path)}: no such list; make it with create_lists") from None
-    except IsADirectoryError:
-        raise InputError(f"{shown(path)}: a folder, expected a list; make it with create_lists") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{shown(path)}: not readable as a list ({error.reason} at byte {error.start})") from None
+        text = read_text(path, "a list")
+    except InputError as error:
+        raise InputError(f"{error}; make the list with create_lists") from None
     lines: List[Line] = []
     problems: List[str] = []
     first: Dict[str, int] = {}

@@ -85,8 +85,8 @@ def check_crop(augmentation: Augmentation, height: int, width: int) -> None:
         if crop > size:
             raise InputError(
                 f"train.{key}: {crop} pixels, but an image of {size_text((height, width))} reaches only {size} at "
-                f"train.scale_max {augmentation.scale_max}; lower train.{key} to {size} or less, or raise "
-                "train.scale_max"
+                f"train.scale_max {augmentation.scale_max}; lower train.{key} to {size} or less, raise "
+                "train.scale_max, or enlarge such images by train.small_image: upscale"
             )
 
 

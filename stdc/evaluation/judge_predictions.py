@@ -140,7 +140,7 @@ def find_predictions(folder: Path, frames: Sequence[Frame]) -> List[Job]:
 
 def _score(dataset: Path, job: Job) -> Scored:
     truth = _truth(dataset, job.frame)
-    data = job.prediction.read_bytes()
+    data = files.read_bytes(job.prediction)
     label_ids = _label_ids(job.prediction, data)
     if label_ids.shape != truth.shape:
         raise InputError(
@@ -175,7 +175,7 @@ def _truth(dataset: Path, frame: Frame) -> np.ndarray:
         if ids.ndim != 2 or ids.dtype != np.uint8:
             raise InputError(f"{shown(frame.files[LABEL_IDS])}: not an 8-bit gray PNG of label ids")
         return LABEL_ID_TO_TRAIN_ID[ids]
-    return draw_train_ids(parse_annotation((dataset / frame.files[POLYGONS]).read_bytes()))
+    return draw_train_ids(parse_annotation(files.read_bytes(dataset / frame.files[POLYGONS])))
 
 
 def _label_ids(path: Path, data: bytes) -> np.ndarray:
@@ -205,7 +205,7 @@ def _label_ids(path: Path, data: bytes) -> np.ndarray:
 
 
 def _decode(path: Path, data: Optional[bytes] = None) -> np.ndarray:
-    content = np.frombuffer(path.read_bytes() if data is None else data, np.uint8)
+    content = np.frombuffer(files.read_bytes(path) if data is None else data, np.uint8)
     # As stored: an orientation tag would turn one of the two away from the other.
     pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION) if content.size else None
     if pixels is None:

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 import numpy as np
 
 from stdc.errors import InputError
-from stdc.files import read_json
+from stdc.files import read_json, read_text
 from stdc.prediction.predictor import Predictor
 from stdc.recipe import Speed
 
@@ -98,12 +98,7 @@ def read_intervals(path: Path) -> List[Interval]:
         InputError: names the file and the line that is no event of a training.
     """
     intervals = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a history: it is no text in UTF-8") from None
+    lines = read_text(path, "a history").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
             event = json.loads(line)

@@ -70,7 +70,7 @@ def write_submission(
             member = zipfile.ZipInfo(name, _ZIP_TIME)
             member.external_attr = 0o644 << 16
             # PNG is compressed already.
-            archive.writestr(member, (folder / name).read_bytes())
+            archive.writestr(member, files.read_bytes(folder / name))
     return len(frames)
 
 
@@ -81,7 +81,10 @@ def _unexpected(name: str) -> str:
 
 
 def _file_problems(path: Path, size: Sequence[int]) -> List[str]:
-    data = path.read_bytes()
+    try:
+        data = files.read_bytes(path)
+    except InputError as error:
+        return [str(error)]
     try:
         header = png.check_png(data)
     except png.PngError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any, Container, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from stdc.data.labels import TRAIN_NAMES
 from stdc.errors import InputError
 from stdc.evaluation.metrics import class_iou
-from stdc.files import read_json
+from stdc.files import read_json, read_text
 from stdc.published.evidence import Evidence, SeedMetrics, evidence_of_results
 from stdc.recipe import Network, part_of, resolve
 from stdc.results import documents
@@ -168,12 +169,9 @@ def read_events(path: Path) -> List[Dict[str, Any]]:
     Raises:
         InputError: a line is no event; names its number.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not readable as text ({error}); run train again") from None
+    lines = read_text(path, "a history").split("\n")
     events = []
     for position, line in enumerate(lines, start=1):
         if not line:
@@ -218,7 +216,8 @@ _SEED_FILES = (
 
 
 def _optional(path: Path, shape: Shape, advice: str) -> Optional[Dict[str, Any]]:
-    if not path.exists():
+    # A link to nowhere is there, and somebody meant it.
+    if not os.path.lexists(path):
         return None
     document: Dict[str, Any] = read_json(path)
     check(path, document, shape, advice)

@@ -19,6 +19,7 @@ from stdc import files
 
 Log = Callable[[str], None]
 
+_LOCK = "lock"
 #: Of a network file system without locks: flock is not there, or not allowed.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -44,7 +45,7 @@ class RunFolder:
         self.diverged = path / "diverged.json"
         self.heartbeat = path / "heartbeat"
         self.segments = path / "segments.json"
-        self.lock = path / "lock"
+        self.lock = path / _LOCK
 
     @contextlib.contextmanager
     def locked(self, log: Log, poll_s: float = 1.0, limit_s: float = 24 * 3600.0) -> Iterator[None]:
@@ -116,6 +117,7 @@ def _try_lock(handle: Any, folder: Path, log: Log) -> bool:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return False
         if error.errno not in _NO_LOCKS:
+            error.filename = str(folder / _LOCK)
             raise
         log(f"{folder}: this file system has no locks ({error.strerror}); do not start the same run a second time")
     return True

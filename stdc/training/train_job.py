@@ -12,7 +12,7 @@ from stdc.data.entries import read_entries, read_prepared
 from stdc.data.entry import Entry
 from stdc.data.frame_cache import FrameCache, open_frame_cache
 from stdc.data.transforms import check_crop
-from stdc.errors import OutOfMemoryError, RunError, StdcError, StoppedError, UnusableKernelError
+from stdc.errors import InputError, OutOfMemoryError, RunError, StdcError, StoppedError, UnusableKernelError
 from stdc.machine import devices, ranks, watcher
 from stdc.machine.heartbeat import STARTING, Heartbeat, Limits, guarded
 from stdc.machine.lifetime import begin_again
@@ -33,7 +33,11 @@ Log = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class _Prepared:
-    """What a process of the job knows once its inputs are read and Paddle is imported."""
+    """What a process of the job knows once its inputs are read and Paddle is imported.
+
+    Attributes:
+        start: what the weights to start from are, for the provenance; None for random ones.
+    """
 
     train_entries: List[Entry]
     val_entries: List[Entry]
@@ -43,6 +47,7 @@ class _Prepared:
     run_hash: str
     folder: RunFolder
     cache: Optional[FrameCache]
+    start: Optional[Dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +117,10 @@ class TrainJob:
         wanted = device_batch if hardware.micro_batch is None else hardware.micro_batch
         # The largest part of an even division: what is named twice must not be two runs.
         micro_batch = -(-device_batch // stage.recipe.schedule.passes(hardware.world_size, wanted))
+        # Read now: after the last step is too late to find it unreadable.
+        start = None if inputs.start_record is None else files.read_json(inputs.start_record)
+        if start is not None and not isinstance(start, dict):
+            raise InputError(f"{inputs.start_record}: what fetch_weights leaves is expected; run it again")
         # Before anything slow: a crop that does not fit is found here, not at the first image that is too small.
         dataset = read_prepared(inputs.dataset, inputs.labels, inputs.manifest, inputs.index)
         frames = dataset.manifest["frames"]
@@ -147,7 +156,7 @@ class TrainJob:
             sizes = [tuple(frame["size"]) for frame in frames if frame["split"] == "train"]
             manifest_sha256 = made_of["inputs"]["manifest"]
             cache = open_frame_cache(hardware.frame_cache, manifest_sha256, sizes, hardware.frame_cache_gb)
-        return _Prepared(train_entries, val_entries, micro_batch, portable, made_of, run_hash, folder, cache)
+        return _Prepared(train_entries, val_entries, micro_batch, portable, made_of, run_hash, folder, cache, start)
 
     def _watch(self, prepared: _Prepared, argv: List[str]) -> None:
         """Hold the run folder while this process or its ranks train; on several nodes, node 0 holds it for all."""
@@ -315,7 +324,7 @@ class TrainJob:
             "config": dict(self.stage.document),
             "recipe": self.stage.recipe.as_dict(),
             "seed": self.seed,
-            "start": files.read_json(self.inputs.start_record) if self.inputs.start_record is not None else None,
+            "start": prepared.start,
             "manifest_sha256": prepared.identity["inputs"]["manifest"],
             "run_hash": prepared.run_hash,
             "identity": prepared.identity,

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import pickle
 import re
 import struct
-from pathlib import Path
 from typing import Any, ClassVar, Dict, Tuple
 
 import numpy as np
@@ -46,18 +46,15 @@ def read_pdparams(path: files.PathLike) -> Arrays:
     Raises:
         InputError: missing, truncated, not a state dict, or it asks for anything but arrays.
     """
-    try:
-        data = _read(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    return parse_pdparams(data, str(path))
+    return parse_pdparams(_read(path), str(path))
 
 
 def _read(path: files.PathLike) -> bytes:
-    size = Path(path).stat().st_size
-    if size > MAX_BYTES:
-        raise InputError(f"{path}: {size} bytes; a weights file has at most {MAX_BYTES}")
-    return Path(path).read_bytes()
+    with files.open_file(path) as handle:
+        size = os.fstat(handle.fileno()).st_size
+        if size > MAX_BYTES:
+            raise InputError(f"{path}: {size} bytes; a weights file has at most {MAX_BYTES}")
+        return handle.read()
 
 
 def parse_pdparams(data: bytes, name: str) -> Arrays:
@@ -121,10 +118,7 @@ def read_safetensors(path: files.PathLike) -> Arrays:
     Raises:
         InputError: missing or damaged.
     """
-    try:
-        return parse_safetensors(_read(path), str(path))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+    return parse_safetensors(_read(path), str(path))
 
 
 def parse_safetensors(data: bytes, name: str) -> Arrays:

@@ -62,11 +62,8 @@ def _other_file(path: Path) -> Optional[str]:
     if path.is_dir():
         inside = sorted(entry.name for entry in path.iterdir() if entry.suffix in (".pdparams", ".safetensors", ".pth"))
         return f"a folder; give the file in it{f', such as {path / inside[0]}' if inside else ''}"
-    try:
-        with path.open("rb") as handle:
-            head = handle.read(_HEAD_BYTES).lstrip().lower()
-    except FileNotFoundError:
-        return "no such file"
+    with files.open_file(path) as handle:
+        head = handle.read(_HEAD_BYTES).lstrip().lower()
     if not head:
         return "an empty file; was its download cut off?"
     return next((words for starts, words in _OTHER_FILES if head.startswith(starts)), None)
@@ -74,5 +71,5 @@ def _other_file(path: Path) -> Optional[str]:
 
 def _is_safetensors(path: Path) -> bool:
     """Whether a file starts as safetensors do: eight bytes of a length, then a table."""
-    with path.open("rb") as handle:
+    with files.open_file(path) as handle:
         return handle.read(10)[8:] == b'{"'

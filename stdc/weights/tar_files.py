@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, List, Tuple
 
+from stdc import files
 from stdc.errors import InputError, shortened
 from stdc.weights.pickles import RefusedError
 
@@ -33,7 +34,7 @@ _GNU_NAME, _POSIX_NAME = b"L", b"x"
 
 def is_tar(path: Path) -> bool:
     """Whether a file starts like a tar archive, packed by gzip or not."""
-    with path.open("rb") as handle:
+    with files.open_file(path) as handle:
         start = handle.read(_MAGIC_AT + len(_MAGIC))
     return start.startswith(_GZIP_MAGIC) or start.endswith(_MAGIC)
 
@@ -45,7 +46,7 @@ def read_member(path: Path, suffix: str = ".pdparams") -> bytes:
         InputError: damaged, not exactly one such member, or larger than any weights file of this network.
     """
     try:
-        with path.open("rb") as handle:
+        with files.open_file(path) as handle:
             packed = handle.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
             handle.seek(0)
             found, others = _members(gzip.GzipFile(fileobj=handle) if packed else handle, suffix)  # type: ignore[arg-type]

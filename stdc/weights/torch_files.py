@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import struct
 import zipfile
-from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, List, Tuple
 
 import numpy as np
@@ -44,7 +44,7 @@ _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "n
 
 def is_torch_file(path: files.PathLike) -> bool:
     """Whether a file starts like something `torch.save` wrote."""
-    with Path(path).open("rb") as handle:
+    with files.open_file(path) as handle:
         start = handle.read(16)
     return start[:4] == b"PK\x03\x04" or b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19" in start
 
@@ -59,12 +59,12 @@ def read_torch(path: files.PathLike) -> Arrays:
         InputError: missing, damaged, not a checkpoint, or its pickle asks for anything but tensors.
     """
     try:
-        with Path(path).open("rb") as handle:
+        with files.open_file(path) as handle:
             reader = _read_zip if zipfile.is_zipfile(handle) else _read_legacy
             handle.seek(0)
-            value, arrays = reader(handle, Path(path).stat().st_size)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+            value, arrays = reader(handle, os.fstat(handle.fileno()).st_size)
+    except InputError:
+        raise
     except RefusedError as refused:
         raise InputError(f"{path}: refused: {refused}") from None
     # A failing disk is no damaged file, and says so itself; but an archive can name places that no file has. A damaged

@@ -336,7 +336,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60.0, help="limit for new kills (default %(default)s)")
     parser.add_argument("--devices", type=int, choices=(1, 2), help="ranks; left out: half of the kills with each")
     parser.add_argument("--iterations", type=int, default=48, help="of each training (default %(default)s)")
-    parser.add_argument("--seeds", type=int, choices=(1, 2), default=2, help="trainings of one rank per run (default 2)")
+    parser.add_argument("--seeds", type=int, choices=(1, 2), default=2, help="trainings of a run of one rank")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     options = parser.parse_args()
     shares = [options.devices] if options.devices else [1, 2]

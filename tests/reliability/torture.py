@@ -1,8 +1,9 @@
-"""Torture campaign: spoiled datasets, intermediate files, weights, checkpoints, archives and recipes.
+"""Torture campaign: spoiled datasets, documents, weights, checkpoints, archives and recipes; killed workers, bad disks.
 
 Every case must end in success with a correct result, or in exit code 2 with a line that names the culprit. A traceback,
-a hang, a wrong pairing, a changed dataset or an output of a failed program is a failure of ours. Cases are numbered and
-depend on (seed, number) alone: `--case N` shows one again.
+a hang, a wrong pairing, a changed dataset, an output of a failed program, a character that a terminal obeys, more than
+500 MB or 20 s of a processor is a failure of ours. Cases are numbered and depend on (seed, number) alone: `--case N`
+shows one again.
 """
 
 # ruff: noqa: E402
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import errno
 import hashlib
 import io
 import json
@@ -20,6 +22,7 @@ import pickle
 import random
 import re
 import runpy
+import select
 import shutil
 import signal
 import subprocess
@@ -35,11 +38,15 @@ _TESTS = Path(__file__).resolve().parents[1]
 _REPOSITORY = _TESTS.parent
 _SCRIPTS = _REPOSITORY / "workflow" / "scripts"
 _TOOLS = _REPOSITORY / "tools"
-sys.path[:0] = [str(_REPOSITORY), str(_TESTS), str(_TESTS / "reliability"), str(_SCRIPTS)]
+_LIB = _REPOSITORY / "workflow" / "lib"
+sys.path[:0] = [str(_REPOSITORY), str(_TESTS), str(_TESTS / "reliability"), str(_SCRIPTS), str(_LIB)]
 
 import cv2
+import documents
 import hostile
 import numpy as np
+import recipe_files
+import worker_kills
 import yaml
 from cityscapesscripts.helpers.annotation import Annotation
 from cityscapesscripts.helpers.labels import id2label
@@ -57,11 +64,16 @@ from stdc.data.cityscapes import Archive
 from stdc.data.dataset import EvalDataset
 from stdc.data.entries import read_entries, read_prepared
 from stdc.errors import InputError, StdcError
+from stdc.machine import ranks
+from stdc.machine.heartbeat import Limits
 from stdc.training import checkpoints
+from stdc.training.agreement import agreed_checkpoint
 
-#: Seconds that a case may take; starting Snakemake on a busy machine takes some.
-LIMIT_S = {"recipe": 120.0}
+#: Seconds that a case may take; starting Snakemake, or a worker, on a busy machine takes some.
+LIMIT_S = {"recipe": 120.0, "worker": 120.0}
 DEFAULT_LIMIT_S = 60.0
+#: Of a processor, and beyond what this program holds itself.
+MOST_CPU_S, MOST_BYTES = 20.0, 500 << 20
 _HERE = Path(__file__).resolve()
 
 
@@ -75,6 +87,8 @@ class Result(NamedTuple):
     Args:
         end: success, refused, or failed.
         why: of a failure.
+        cpu_s: of all its processes.
+        memory: bytes that the largest of them took beyond what this program holds.
     """
 
     kind: str
@@ -83,6 +97,8 @@ class Result(NamedTuple):
     mutations: List[str]
     why: str
     seconds: float
+    cpu_s: float
+    memory: int
 
 
 def need(condition: object, why: str) -> None:
@@ -126,6 +142,8 @@ def run_main(main: Callable[[], object], name: str, *arguments: object) -> Run:
 def judge(run: Run, mutations: List[Mutation], what: str, allowed: Tuple[int, ...] = (0, 2)) -> bool:
     """Whether the program succeeded; raises where it ended in a way it must not."""
     need("Traceback" not in run.said, f"{what}: traceback\n{run.said[-3000:]}")
+    raw = sorted({sign for sign in run.said if not sign.isprintable() and sign not in "\n\r\t"})
+    need(not raw, f"{what}: a terminal gets {raw}")
     need(run.code in allowed, f"{what}: exit code {run.code}\n{run.said[-2000:]}")
     if run.code == 0:
         need(not any(mutation.must_fail for mutation in mutations), f"{what}: taken for sound")
@@ -226,6 +244,18 @@ class Templates:
             state = {"best": None, "sums": {"loss": 0.1 * iteration}, "summed": 1}
             saved = checkpoints.Checkpoint(iteration, arrays, arrays, state, f'{{"iteration": {iteration}}}\n')
             checkpoints.save(self.checkpoints, saved, "a" * 64, keep=5)
+        self.documents = folder / "documents"
+
+    def make_documents(self) -> None:
+        """What `case_document` spoils; takes Paddle, so it is made where it is needed."""
+        from stdc.machine import devices
+
+        devices.prepare("cpu", 1)
+        from stdc.nn.segmentor import build_segmentor
+        from stdc.nn.state import state_arrays, with_unused_heads
+
+        weights = with_unused_heads(state_arrays(build_segmentor("stdc1")))
+        documents.make_sound(self.documents, self.datasets["label ids"], self.work, weights)
 
     @staticmethod
     def intake(root: Path, work: Path) -> List[Run]:
@@ -590,6 +620,175 @@ def case_stage(templates: Templates, place: Path, chance: Chance) -> Tuple[str, 
     return ("success" if judge(run, [mutation], "recipe") else "refused"), [mutation]
 
 
+def case_document(templates: Templates, place: Path, chance: Chance) -> Tuple[str, List[Mutation]]:
+    """A file by hand for one of the programs or tools."""
+    name = chance.choice(sorted(documents.PROGRAMS))
+    case = documents.PROGRAMS[name]
+    spoiled = chance.choice(case.documents)
+    room = place / "room"
+    # Names for the files of the template, so that nothing is copied; what is spoiled is written anew.
+    shutil.copytree(templates.documents, room, copy_function=os.link, symlinks=True)
+    (room / "out").mkdir()
+    spoiled = str(chance.choice(sorted(room.glob(spoiled))).relative_to(room))
+    what, certain = documents.spoil(room / spoiled, chance)
+    mutation = documents.mutation_of(name, spoiled, room / spoiled, what, certain)
+    before = snapshot(room / "data")
+    documents.shorten()
+    os.chdir(room)
+    run = run_script(name, *case.arguments.split())
+    need(snapshot(room / "data") == before, "the dataset was changed")
+    return ("success" if judge(run, [mutation], f"{mutation.what}, {name}") else "refused"), [mutation]
+
+
+#: Texts that YAML reads as something else than they look, or that blow up; each is put into a sound recipe.
+_SYNTAX: Dict[str, Callable[[str, Chance], str]] = {
+    "a key twice": lambda text, chance: text + f"{chance.choice(_keys(text))}: 1\n",
+    "an inner key twice": lambda text, chance: text.replace("  iterations: 4", "  iterations: 4\n  iterations: 5"),
+    "an alias in itself": lambda text, chance: text.replace("train:\n", "train: &t\n  x: *t\n"),
+    "an alias bomb": lambda text, chance: (
+        text
+        + "a0: &a0 [1,1,1,1,1,1,1,1,1]\n"
+        + "".join(_level(number) for number in range(1, chance.choice((6, 8, 30))))
+    ),
+    "a merge bomb": lambda text, chance: (
+        text + "m0: &m0 {a: 1}\n" + "".join(f"m{n}: &m{n} {{<<: [*m{n - 1}, *m{n - 1}]}}\n" for n in range(1, 40))
+    ),
+    "a template": lambda text, chance: f'__use_yte__: true\n?f\'{{open("marker", "w")}}\': 1\n{text}',
+    "a tag": lambda text, chance: text + chance.choice(_TAGS) + "\n",
+    "many digits": lambda text, chance: text.replace(
+        "seeds: [0]", f"seeds: [{'9' * chance.choice((40, 5000, 200_000))}]"
+    ),
+    "nested deeply": lambda text, chance: (
+        text + "x: " + chance.choice(("[", "{a: ")) * chance.choice((30, 5000, 300_000))
+    ),
+    "an octal number": lambda text, chance: text.replace("iterations: 4", "iterations: 0100"),
+    "a number of minutes": lambda text, chance: text.replace("iterations: 4", "iterations: 1:30"),
+    "a list as a key": lambda text, chance: text + "? [a, b]\n: 1\n",
+    "two documents": lambda text, chance: text + "---\nname: b\n",
+    "a list at the top": lambda text, chance: "- a\n- b\n",
+    "nothing": lambda text, chance: chance.choice(("", "\n", "# nothing\n", "null\n", "{}\n")),
+    "a long text": lambda text, chance: text.replace("name: tiny", "name: " + "x" * chance.choice((10_000, 3_000_000))),
+    "many values": lambda text, chance: text + "x: [" + "1, " * 50_000 + "1]\n",
+    "control characters": lambda text, chance: text.replace("name: tiny", f'name: "a{chance.choice(_ESCAPES)}b"'),
+    "a tab": lambda text, chance: text.replace("  iterations", "\titerations"),
+    "an anchor without a name": lambda text, chance: text.replace("name: tiny", "name: & tiny"),
+    "an alias of nothing": lambda text, chance: text + "x: *nowhere\n",
+}
+_TAGS = (
+    "x: !!python/object/apply:os.system ['touch marker']",
+    "x: !!python/name:os.system",
+    "x: !<tag:yaml.org,2002:python/object/new:os.system> [touch marker]",
+    "x: !!set {a, b}",
+    "x: !!binary aGVsbG8=",
+    "!!python/module:os : 1",
+    "x: !mine 1",
+)
+#: As YAML writes them between double quotes.
+_ESCAPES = (r"\n", r"\e[31m", r"\u202e", r"\x9b", r"\u2028", r"\0", r"\ud800", r"\u200b")
+
+
+def _keys(text: str) -> List[str]:
+    return re.findall(r"^[a-z]+(?=:)", text, re.MULTILINE)
+
+
+def _level(number: int) -> str:
+    return f"a{number}: &a{number} [{','.join([f'*a{number - 1}'] * 9)}]\n"
+
+
+def case_syntax(templates: Templates, place: Path, chance: Chance) -> Tuple[str, List[Mutation]]:
+    """A recipe whose text is no plain YAML, before Snakemake reads it."""
+    text = (_TESTS / "workflow" / "tiny.yaml").read_text(encoding="utf-8")
+    what = chance.choice([*sorted(_SYNTAX), "bytes", "something else than a file"])
+    path = place / "tiny.yaml"
+    os.chdir(place)
+    if what == "bytes":
+        path.write_bytes(damage(text.encode(), chance))
+    elif what == "something else than a file":
+        what = chance.choice(sorted(documents.OTHER_THINGS))
+        documents.OTHER_THINGS[what](path)
+    else:
+        path.write_bytes(_SYNTAX[what](text, chance).encode("utf-8", "surrogatepass"))
+    must_fail = what not in ("bytes", "control characters", "a long text", "an anchor without a name", "nothing")
+    run = run_main(lambda: recipe_files.refuse_bad(["--configfile", str(path)]), "snakemake")
+    need(not (place / "marker").exists(), "THE RECIPE RAN")
+    mutation = Mutation(what, ["tiny.yaml"], must_fail)
+    return ("success" if judge(run, [mutation], f"recipe with {what}") else "refused"), [mutation]
+
+
+def case_rank(templates: Templates, place: Path, chance: Chance) -> Tuple[str, List[Mutation]]:
+    """Two ranks look for the checkpoint to start from while a disk fails one of them, or a checkpoint is damaged.
+
+    Both must take the same one, or the run must end; nothing may be thrown away.
+    """
+    folder = Path(shutil.copytree(templates.checkpoints, place / "checkpoints"))
+    whats = []
+    if chance.random() < 0.5:
+        spoiled = chance.choice(sorted(folder.glob("*/*")))
+        spoiled.write_bytes(damage(spoiled.read_bytes(), chance))
+        whats.append(f"{spoiled.relative_to(folder)} damaged")
+    number = chance.choice((errno.EIO, errno.EMFILE, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT))
+    failing, nth = chance.choice((0, 1, 1)), chance.randrange(12)
+    whats.append(f"rank {failing}: read {nth} fails with {errno.errorcode[number]}")
+    before = snapshot(folder)
+    (place / "meet").mkdir()
+    answers = [_rank_answer(folder, place, rank, nth if rank == failing else -1, number) for rank in (0, 1)]
+    found = []
+    for child, reader in answers:
+        with os.fdopen(reader, "rb") as handle:
+            found.append(json.loads(handle.read() or b'"died"'))
+        os.waitpid(child, 0)
+    need(snapshot(folder) == before, f"checkpoints were changed: {found}")
+    ends = [answer for answer in found if isinstance(answer, str)]
+    if ends:
+        told = any(end.startswith(("OSError", "PermissionError", "TimeoutError")) for end in ends)
+        need(told and all(not end.startswith("died") for end in ends), f"ended otherwise: {found}")
+        need(len(ends) == 2, f"one rank went on alone: {found}")
+        return "refused", [Mutation(what, []) for what in whats]
+    need(found[0] == found[1], f"the ranks start from {found}")
+    need(found[0] in (None, 2, 4, 6), f"a checkpoint that nobody saved: {found}")
+    return "success", [Mutation(what, []) for what in whats]
+
+
+def _rank_answer(folder: Path, place: Path, rank: int, failing: int, number: int) -> Tuple[int, int]:
+    """Start a rank; (its process, where its answer comes: an iteration, null, or the error as text)."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writer)
+        return child, reader
+    try:
+        os.environ.update({ranks.WATCHER_VARIABLE: str(os.getppid()), ranks.FOLDER_VARIABLE: str(place)})
+        os.environ.update({"PADDLE_TRAINER_ID": str(rank), "PADDLE_TRAINERS_NUM": "2"})
+        reads = 0
+        read = Path.read_bytes
+
+        def reading(path: Path) -> bytes:
+            nonlocal reads
+            reads += 1
+            if reads == failing + 1:
+                raise OSError(number, os.strerror(number), str(path))
+            return read(path)
+
+        Path.read_bytes = reading  # type: ignore[method-assign]
+        limits = Limits(5.0, 5.0, 5.0)
+        try:
+            chosen = agreed_checkpoint(folder, "a" * 64, log=void, limits=limits, check=void)
+            answer: Any = None if chosen is None else chosen.iteration
+        except BaseException as error:
+            answer = f"{type(error).__name__}: {error}"
+        with os.fdopen(writer, "wb") as handle:
+            handle.write(json.dumps(answer).encode())
+    finally:
+        os._exit(0)
+
+
+def case_worker(templates: Templates, place: Path, chance: Chance) -> Tuple[str, List[Mutation]]:
+    """A data worker is killed at a random instant of a large transfer."""
+    problems = worker_kills.kill_in_loader(place, chance)
+    need(not problems, "; ".join(problems))
+    return "refused", [Mutation("a worker killed", [])]
+
+
 def case_recipe(templates: Templates, place: Path, chance: Chance) -> Tuple[str, List[Mutation]]:
     """A recipe file with one thing wrong, given to Snakemake."""
     text = (_TESTS / "workflow" / "tiny.yaml").read_text(encoding="utf-8")
@@ -648,12 +847,16 @@ def case_recipe(templates: Templates, place: Path, chance: Chance) -> Tuple[str,
 KINDS: Dict[str, Tuple[Callable[[Templates, Path, Chance], Tuple[str, List[Mutation]]], int]] = {
     # name: (function, share of the cases)
     "dataset": (case_dataset, 8),
+    "document": (case_document, 8),
     "intermediate": (case_intermediate, 4),
     "weights": (case_weights, 4),
     "checkpoint": (case_checkpoint, 3),
     "archive": (case_archive, 3),
     "stage": (case_stage, 2),
-    "recipe": (case_recipe, 2),
+    "syntax": (case_syntax, 3),
+    "recipe": (case_recipe, 1),
+    "rank": (case_rank, 1),
+    "worker": (case_worker, 1),
 }
 
 
@@ -687,32 +890,40 @@ def run_case(templates: Templates, seed: int, number: int, only: Optional[str], 
         finally:
             os._exit(0)
     os.close(writer)
-    answer = _answer(child, reader, LIMIT_S.get(kind, DEFAULT_LIMIT_S))
+    own = _resident_bytes()
+    answer, used = _answer(child, reader, LIMIT_S.get(kind, DEFAULT_LIMIT_S))
+    cpu_s, memory = used.ru_utime + used.ru_stime, max(0, used.ru_maxrss * 1024 - own)
+    if answer[0] != "failed" and (cpu_s > MOST_CPU_S or memory > MOST_BYTES):
+        answer = ("failed", answer[1], f"took {cpu_s:.1f} s of a processor and {memory >> 20} MB: {answer[1]}")
     if answer[0] != "failed":
         shutil.rmtree(place, ignore_errors=True)
-    return Result(kind, number, *answer, time.monotonic() - started)
+    return Result(kind, number, *answer, time.monotonic() - started, round(cpu_s, 2), memory)
 
 
-def _answer(child: int, reader: int, limit_s: float) -> Any:
-    import select
+def _resident_bytes() -> int:
+    """What this process holds and a forked child begins with: files that are mapped do not count."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    return int(re.findall(r"RssAnon:\s+(\d+) kB", status)[0]) * 1024
 
+
+def _answer(child: int, reader: int, limit_s: float) -> Tuple[Any, Any]:
+    """What the child says, and what it used, with its own children."""
     data, deadline = b"", time.monotonic() + limit_s
     with os.fdopen(reader, "rb", buffering=0) as handle:
         while True:
             ready, _, _ = select.select([handle], [], [], max(deadline - time.monotonic(), 0))
             if not ready:
                 os.killpg(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                return "failed", [], f"hangs: no end after {limit_s:.0f} s"
+                return ("failed", [], f"hangs: no end after {limit_s:.0f} s"), os.wait4(child, 0)[2]
             chunk = handle.read(1 << 16)
             if not chunk:
                 break
             data += chunk
-    _, status = os.waitpid(child, 0)
+    _, status, used = os.wait4(child, 0)
     if not data:
-        return "failed", [], f"died with wait status {status}"
+        return ("failed", [], f"died with wait status {status}"), used
     # From our own child.
-    return pickle.loads(data)
+    return pickle.loads(data), used
 
 
 def campaign(
@@ -729,6 +940,8 @@ def campaign(
     results: List[Result] = []
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
         templates = Templates(Path(folder, "templates"))
+        if only in (None, "document"):
+            templates.make_documents()
         for number in range(first, first + cases):
             if time.monotonic() - started > 60 * minutes:
                 say(f"time is up after {len(results)} cases")
@@ -751,6 +964,8 @@ def campaign(
             kind: dict(collections.Counter(result.end for result in results if result.kind == kind)) for kind in KINDS
         },
         "slowest_s": round(max((result.seconds for result in results), default=0.0), 2),
+        "most_cpu_s": round(max((result.cpu_s for result in results), default=0.0), 2),
+        "most_memory_mb": max((result.memory for result in results), default=0) >> 20,
         "mutations": dict(collections.Counter(what.split(" ")[0] for result in results for what in result.mutations)),
         "failures": [result._asdict() for result in results if result.end == "failed"],
         "properties": {},
@@ -798,7 +1013,10 @@ def table(result: Dict[str, Any]) -> str:
     total = [result[end] for end in ("cases", "success", "refused", "failed")]
     lines.append(f"{'all':<14}{total[0]:>7}{total[1]:>9}{total[2]:>9}{total[3]:>8}")
     lines += [f"{name}: {count} values" for name, count in result["properties"].items()]
-    lines.append(f"seed {result['seed']}, {result['seconds']:.0f} s, slowest case {result['slowest_s']:.1f} s")
+    lines.append(
+        f"seed {result['seed']}, {result['seconds']:.0f} s, slowest case {result['slowest_s']:.1f} s, at most "
+        f"{result['most_cpu_s']:.1f} s of a processor and {result['most_memory_mb']} MB of memory for a case"
+    )
     return "\n".join(lines)
 
 

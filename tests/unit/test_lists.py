@@ -154,7 +154,7 @@ def test_list_saved_by_a_windows_editor_is_read(prepared):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "no such list"), (b"", "the list is empty"), (b" \n\n", "the list is empty"), (b"\xff\0", "not readable")],
+    [(None, "no such file"), (b"", "the list is empty"), (b" \n\n", "the list is empty"), (b"\xff\0", "not readable")],
 )
 def test_missing_empty_or_binary_list_is_refused(tmp_path, content, said):
     if content is not None:

@@ -239,3 +239,53 @@ def test_an_environment_that_may_not_be_looked_at_is_none(tmp_path: Path, monkey
 
     monkeypatch.setattr(Path, "exists", forbidden)
     assert session.python_beside(tmp_path) == sys.executable
+
+
+RECIPE: dict = {
+    "dataset": None,
+    "data": {"expect": "any"},
+    "train": {"global_batch": 16},
+    "hardware": {"devices": 1, "nodes": 1, "micro_batch": None},
+    "weights": None,
+    "model": {key: {"source": None, "sha256": None} for key in ("pretrained", "init_from")},
+    "evaluate": {"protocols": []},
+}
+
+
+class Stated:
+    """A resource as Snakemake has it: its value is known, or asking for it raises."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    @property
+    def value(self) -> object:
+        if isinstance(self._value, Exception):
+            raise self._value
+        return self._value
+
+
+@pytest.mark.parametrize(
+    ("hardware", "resources", "said"),
+    [
+        ({}, {}, None),
+        ({"devices": 17}, {}, "train.global_batch: 16 for 17 devices; each needs one image at least, so take 16"),
+        # Of a profile, or of --set-resources, which the recipe does not see.
+        (
+            {},
+            {"devices": Stated(20)},
+            "16 for 20 devices; each needs one image at least, so take 16 devices or fewer (the",
+        ),
+        ({}, {"devices": 20}, "16 for 20 devices"),
+        ({"devices": 17}, {"devices": Stated(4)}, None),
+        ({"nodes": 3, "devices": 8}, {}, "for 8 devices on each of 3 nodes"),
+        ({"devices": 3, "micro_batch": 4}, {}, None),
+        ({"devices": 9, "micro_batch": 1}, {}, "hardware.micro_batch: 1 image per forward pass"),
+        # Snakemake computes it when the job is there; the program checks it then.
+        ({}, {"devices": Stated(ValueError("not evaluated"))}, None),
+    ],
+)
+def test_more_devices_than_images_are_found_before_anything_runs(hardware, resources, said) -> None:
+    config = {**RECIPE, "hardware": {**RECIPE["hardware"], **hardware}}
+    found = configuration.contradictions(config, [("tiny.yaml", {"train": {"global_batch": 16}})], {}, resources)
+    assert found == [] if said is None else len(found) == 1 and said in found[0], found

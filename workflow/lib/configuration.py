@@ -116,9 +116,16 @@ def problems(config: Mapping[str, Any], schema: Mapping[str, Any], sources: Sequ
 
 
 def contradictions(
-    config: Mapping[str, Any], sources: Sequence[Tuple[str, Any]], registry: Mapping[str, Any]
+    config: Mapping[str, Any],
+    sources: Sequence[Tuple[str, Any]],
+    registry: Mapping[str, Any],
+    resources: Mapping[str, Any],
 ) -> List[str]:
-    """What no single key shows: values that do not go together."""
+    """What no single key shows: values that do not go together.
+
+    Args:
+        resources: of the rule `train`, as a profile or `--set-resources` gives them instead of the recipe.
+    """
     found = []
     if config["dataset"] is None and config["data"]["expect"] == "cityscapes":
         path: Path = ("data", "expect")
@@ -126,12 +133,29 @@ def contradictions(
             f"{_source(path, sources)}: dataset: none given, but this recipe is for the full Cityscapes; "
             "add --config dataset=<folder>"
         )
-    batch, devices = config["train"]["global_batch"], config["hardware"]["devices"]
-    if batch < devices:
+    batch, hardware = config["train"]["global_batch"], config["hardware"]
+    counts = {key: _set_number(resources, key) for key in ("devices", "nodes")}
+    devices, nodes = (counts[key] or hardware[key] for key in ("devices", "nodes"))
+    if batch < devices * nodes:
         path = ("train", "global_batch")
+        words = f"{devices} devices" + (f" on each of {nodes} nodes" if nodes > 1 else "")
+        given = " and ".join(
+            f"the {key} of the rule train, in the profile or in --set-resources" if counts[key] else f"hardware.{key}"
+            for key in (("devices", "nodes") if nodes > 1 else ("devices",))
+        )
         found.append(
-            f"{_source(path, sources)}: train.global_batch: {batch} for {devices} devices; each needs one image at "
-            f"least, so take {batch} devices or fewer (hardware.devices)"
+            f"{_source(path, sources)}: train.global_batch: {batch} for {words}; each needs one image at least, so "
+            f"take {batch} devices or fewer ({given})"
+        )
+    elif hardware["micro_batch"] and -(-batch // (devices * nodes) // hardware["micro_batch"]) > batch // (
+        devices * nodes
+    ):
+        # With 3 images on 2 devices one has a single image, and none for a second pass.
+        path = ("hardware", "micro_batch")
+        found.append(
+            f"{_source(path, sources)}: hardware.micro_batch: {hardware['micro_batch']} image per forward pass, and of "
+            f"the {batch} images some devices have one pass less than others; take 2, or a number of devices that "
+            f"divides train.global_batch"
         )
     for problem in weights_source.judge_problems(config["weights"]):
         found.append(f"{_source(('weights',), sources)}: weights: {problem}")
@@ -142,6 +166,17 @@ def contradictions(
         path = ("evaluate", "protocols")
         found.append(f"{_source(path, sources)}: evaluate.protocols: the name {name!r} is given twice")
     return found
+
+
+def _set_number(resources: Mapping[str, Any], name: str) -> Optional[int]:
+    """A resource that is stated as a number; None where it is not stated, or has to be computed by Snakemake first."""
+    try:
+        stated = resources[name]
+        # Snakemake 9.0 has the values themselves, later ones have them in objects.
+        return int(getattr(stated, "value", stated))
+    except Exception:
+        # Whatever an expression of the user's raises, Snakemake tells it.
+        return None
 
 
 def merged(*parts: Mapping[str, Any]) -> Dict[str, Any]:

@@ -6,6 +6,7 @@ stand for until the memory is full. Here a recipe is only parsed, in bounded tim
 
 from __future__ import annotations
 
+import errno
 import re
 import stat
 import sys
@@ -113,6 +114,10 @@ def _text(path: Path) -> str:
         raise RecipeError(f"{path}: no such file") from None
     except ValueError:
         raise RecipeError(f"{str(path)!r}: not a name of a file") from None
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise
+        raise RecipeError(f"{path}: {error.strerror}") from None
     if len(data) > MOST_BYTES:
         raise RecipeError(f"{path}: {status.st_size} bytes; a recipe has at most {MOST_BYTES}")
     try:

@@ -119,6 +119,7 @@ def hold_lock(folder: Path) -> Optional[IO[str]]:
     except OSError as error:
         handle.close()
         if error.errno not in NO_LOCKS:
+            error.filename = str(folder / LOCK_FILE)
             raise
         print(f"{folder}: this file system has no locks; do not start a second run here", file=sys.stderr)
         return None

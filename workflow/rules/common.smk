@@ -70,7 +70,8 @@ def check_configuration():
     config.clear()
     config.update(merged)
     validate(config, schema=str(CODE / "workflow/schemas/config.schema.yaml"))
-    problems = configuration.contradictions(config, sources, REGISTRY)
+    resources = workflow.resource_settings.overwrite_resources.get("train", {})
+    problems = configuration.contradictions(config, sources, REGISTRY, resources)
     if problems:
         stop(problems)
 
