@@ -236,7 +236,8 @@ def spoil(path: Path, chance: Chance) -> Tuple[str, bool]:
         "line": lambda: _other_line(data, chance),
     }
     path.write_bytes(made[kind]())
-    certain = kind in ("empty", "deep", "twice", "digits") or (kind == "random" and path.suffix != ".tsv")
+    # A history without an event is that of a run that has just begun.
+    certain = kind in ("deep", "twice", "digits", "random") or (kind == "empty" and path.suffix != ".jsonl")
     return kind, certain
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 
 import numpy as np
+from cityscapesscripts.helpers.labels import id2label
 from PIL import Image
 
 #: Values that code which expects another type or range trips over.
@@ -395,6 +396,39 @@ class DatasetSpoiler:
         path.symlink_to(target)
         return Mutation(f"{path.name} is a link to a file", names_of(path))
 
+    def do_link_loop(self) -> Mutation:
+        """A folder that leads back to itself or to one above it, as file servers and careless copies have them."""
+        folder = self._file().parent
+        link = folder.parent / "loop" if self.chance.random() < 0.5 else folder / "loop"
+        link.symlink_to(
+            self.chance.choice((link, folder, folder.parent, self.root, Path("/"), link.parent / "nowhere"))
+        )
+        return Mutation(f"a folder {link.name} in {link.parent.name} leads back", ["loop", link.parent.name])
+
+    def do_unreadable_folder(self) -> Mutation:
+        folder = self._file().parent
+        folder.chmod(0)
+        return Mutation(f"folder {folder.name} without permissions", [folder.name, folder.parent.name])
+
+    def do_other_numbering(self) -> Mutation:
+        """Label ids of another table in all rasters: of a task of one's own, as train ids, or in a row."""
+        paths = sorted(self.root.rglob("*_gtFine_labelIds.png"))
+        if not paths:
+            raise LookupError("*_gtFine_labelIds.png")
+        kind = self.chance.choice(("three classes", "train ids", "in a row"))
+        used = np.unique(np.concatenate([np.unique(_read(path)) for path in paths]))
+        tables = {
+            # None of 0, 1 and 2 is a trained class.
+            "three classes": np.arange(256) % 3,
+            "train ids": np.array([id2label[i].trainId % 256 if i in id2label else 255 for i in range(256)]),
+            "in a row": np.searchsorted(used, np.arange(256)).clip(max=len(used) - 1),
+        }
+        for path in paths:
+            Image.fromarray(tables[kind].astype(np.uint8)[_read(path)]).save(path)
+        return Mutation(
+            f"label ids as {kind}", ["train:", "val:", "label ids", *names_of(paths[0])], kind == "three classes"
+        )
+
     def do_litter(self) -> Mutation:
         folder = self._file().parent
         name = self.chance.choice((".DS_Store", "Thumbs.db", "._x.png", "readme.txt", "x.png", "x.json", "~$x"))
@@ -409,12 +443,24 @@ class DatasetSpoiler:
     def do_city_with_a_separator(self) -> Mutation:
         """A city whose name holds what lists are cut at: legal, and must be paired all the same or named."""
         old = self._image().parent.name
-        name = self.chance.choice(("a,b", "köln", "a b", "x'y", "a;b", "-r", "$(touch x)"))
+        legal = ("a,b", "köln", "a b", "x'y", "a;b", "-r", "$(touch x)")
+        # What a terminal obeys, what turns the direction of writing, what ends a line, and bytes that are no text.
+        acting = (
+            "\x1b[31mred",
+            "\x1b]0;title\x07",
+            "\x9b31m",
+            "\u202egnp",
+            "a\u2028b",
+            "a\nb",
+            "a\tb",
+            os.fsdecode(b"\xff"),
+        )
+        name = self.chance.choice(legal + acting)
         for folder in sorted(path for path in self.root.rglob(old) if path.is_dir()):
             for path in sorted(folder.iterdir()):
                 path.rename(path.with_name(name + path.name[len(old) :]))
             folder.rename(folder.with_name(name))
-        return Mutation(f"city {old} named {name}", [name, old])
+        return Mutation(f"city {old} named {name!r}", [name, old, repr(name)[1:-1]])
 
     def do_nothing(self) -> Mutation:
         return Mutation("nothing", [])
