@@ -138,17 +138,22 @@ def read_configuration(path: Path) -> Dict[str, Any]:
 
 
 def _parse_yaml(yaml: Any, text: str) -> Any:
-    """The value of a YAML document without tags of Python's, in which no key is said twice."""
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            names = [str(key.value) for key, _ in node.value]
+    """The value of a YAML document in which no key is said twice."""
+    waiting, seen = [yaml.compose(text, Loader=yaml.SafeLoader)], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            names = [str(name.value) for name, _ in node.value]
             for name in names:
                 if names.count(name) > 1:
                     raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {name} is given twice; one would be lost")
-            return super().construct_mapping(node, deep)
-
-    return yaml.load(text, Loader=Loader)
+            waiting += [value for _, value in node.value]
+    return yaml.safe_load(text)
 
 
 def _check_extent(path: Path, value: Any) -> None:
