@@ -140,6 +140,9 @@ class EvaluateJob:
             other_backend=backends.full_name(other, self.device) if other else "",
         )
         content = document(counts, [entry.frame for entry in dataset.entries], computed)
+        # Of which data the figures are: weights that were given have no training that would tell.
+        content["manifest_sha256"] = files.sha256_file(self.manifest)
+        content["list_sha256"] = files.sha256_file(self.val_list)
         files.write_json(self.output, content)
         for figures in content["protocols"]:
             miou = "none, no pixel counts" if figures["miou"] is None else f"{100 * figures['miou']:.2f} %"

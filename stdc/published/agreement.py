@@ -18,6 +18,7 @@ from stdc import recipe
 from stdc.errors import InputError
 from stdc.evaluation import metrics as official
 from stdc.files import sha256_text
+from stdc.published.evidence import FIRST_SEEN
 
 #: Tolerance between a stored score and the one recomputed from the integers: both are the same double, or rounded once.
 _SAME = 1e-9
@@ -33,6 +34,7 @@ class SeedFiles:
         metrics, best: `metrics.json` and `metrics_best.json`; the second may be missing.
         model_sha256, best_sha256: of `model.pdparams` and `best.pdparams`; None where the file is not there.
         history, provenance: of the training; both None where the weights were given.
+        weights: record of the file that the training started from, or that was judged; None where there is none.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class SeedFiles:
     best_sha256: Optional[str]
     history: Optional[Sequence[Mapping[str, Any]]]
     provenance: Optional[Mapping[str, Any]]
+    weights: Optional[Mapping[str, Any]] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +98,7 @@ def _problems(run: RunFiles) -> Iterator[str]:
             yield f"{seed.folder / 'provenance.json'}: missing; {seed.folder / 'model.pdparams'}: trained here"
         if seed.history is not None:
             yield from _history(run, seed)
+        yield from _weights(run, seed)
 
 
 def _pair(first: str, said: Any, second: str, other: Any) -> Iterator[str]:
@@ -128,6 +132,12 @@ def _scores(
         yield from _pair(f"{name}: {key}", document.get(key), f"protocols[0].{key}", main.get(key))
     names_sha256 = sha256_text("".join(f"{frame}\n" for frame in sorted(run.val_frames)))
     val_list = str(run.list_paths["val"])
+    for key, place, sha256 in (
+        ("manifest_sha256", str(run.manifest_path), run.manifest_sha256),
+        ("list_sha256", val_list, run.list_sha256["val"]),
+    ):
+        # Runs of earlier versions state neither.
+        yield from _pair(f"{name}: {key}", document.get(key, sha256), place, sha256)
     for entry in entries:
         protocol = entry["protocol"]
         where = f"{name}: protocol {protocol.get('name')}"
@@ -205,6 +215,19 @@ def _history(run: RunFiles, seed: SeedFiles) -> Iterator[str]:
         yield f"{name}: its iterations do not ascend; it is not the history of one training"
     iterations = recipe.resolve(run.config["train"]).schedule.iterations
     yield from _pair(f"{name}: last iteration", max(steps, default=0), "configuration: train.iterations", iterations)
+
+
+def _weights(run: RunFiles, seed: SeedFiles) -> Iterator[str]:
+    """The file that a training started from, or that was judged: the same for all seeds, and the one asked for."""
+    name = f"{seed.folder / ('weights.json' if seed.provenance is None else 'provenance.json: start')}: sha256"
+    found, first = (one.weights and one.weights.get("sha256") for one in (seed, run.seeds[0]))
+    yield from _pair(name, found, f"that of {run.seeds[0].folder}", first)
+    if seed.provenance is None or found is None:
+        return
+    for key in ("init_from", "pretrained"):
+        wanted = (run.config["model"].get(key) or {}).get("sha256")
+        if wanted not in (None, FIRST_SEEN) and (run.config["model"].get(key) or {}).get("source") is not None:
+            yield from _pair(name, found, f"configuration: model.{key}.sha256", wanted)
 
 
 def _plain(value: Any) -> Any:

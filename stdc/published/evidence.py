@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from stdc import recipe
 from stdc.data import cityscapes
@@ -18,6 +18,9 @@ TRAIN_FRAMES = sum(cityscapes.CITIES["train"].values())
 VAL_FRAMES = sum(cityscapes.CITIES["val"].values())
 
 Size = Tuple[int, int]
+
+#: Value of a `sha256` key that believes the first download.
+FIRST_SEEN = "first-seen"
 
 #: What tells protocols apart: scales in ascending order, and mirroring.
 ProtocolKey = Tuple[Tuple[float, ...], bool]
@@ -91,13 +94,25 @@ class Start:
 
     Attributes:
         source: as the configuration names it; None for random weights.
-        sha256: of the file, where it is known.
+        sha256: of the file, as the configuration asks for it; "first-seen" where the first download is believed.
         whole: whether a whole trained network was taken (`model.init_from`), not the backbone alone.
     """
 
     source: Optional[str]
     sha256: Optional[str] = None
     whole: bool = False
+
+
+class WeightsFile(NamedTuple):
+    """The file with weights that a run took, as the run recorded it.
+
+    Attributes:
+        sha256: of the file.
+        first_seen: whether nothing but the first download speaks for that checksum.
+    """
+
+    sha256: str
+    first_seen: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +125,7 @@ class Evidence:
         start, recipe: of the training; they say nothing where the weights were given.
         given_weights: file or name of weights that were judged without a training; None where they were trained here.
         micro_batch: images per forward pass, where a device takes its share of a step in several; else None.
+        weights_file: what the training started from, or what was judged; None where no run has recorded it.
         evaluations: by kind of weights, "final" or "best", in the order of the configuration.
     """
 
@@ -122,6 +138,7 @@ class Evidence:
     evaluations: Mapping[str, Tuple[Evaluation, ...]]
     given_weights: Optional[str] = None
     micro_batch: Optional[int] = None
+    weights_file: Optional[WeightsFile] = None
 
     @property
     def has_best(self) -> bool:
@@ -135,11 +152,15 @@ class Evidence:
 
 @dataclasses.dataclass(frozen=True)
 class SeedMetrics:
-    """What evaluation says of one trained seed: `metrics.json`, and `metrics_best.json` where there is one."""
+    """What evaluation says of one trained seed: `metrics.json`, and `metrics_best.json` where there is one.
+
+    `weights` is the record of the file that was taken: `start` of `provenance.json`, or `weights.json` of a judgement.
+    """
 
     seed: int
     metrics: Mapping[str, Any]
     best: Optional[Mapping[str, Any]] = None
+    weights: Optional[Mapping[str, Any]] = None
 
 
 def evidence_of_results(
@@ -190,7 +211,15 @@ def evidence_of_results(
         evaluations=_evaluations(seeds),
         given_weights=given_weights,
         micro_batch=micro_batch,
+        # All seeds take one file; `stdc.published.agreement` refuses others.
+        weights_file=_weights_file(seeds[0].weights),
     )
+
+
+def _weights_file(record: Optional[Mapping[str, Any]]) -> Optional[WeightsFile]:
+    if record is None or not record.get("sha256"):
+        return None
+    return WeightsFile(str(record["sha256"]), record.get("checksum") == FIRST_SEEN)
 
 
 def start_of(model: Mapping[str, Any]) -> Start:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from stdc.published.evidence import Evidence
+from stdc.published.evidence import FIRST_SEEN, Evidence, WeightsFile
 from stdc.published.figures import Reference
 from stdc.published.reasons import protocol_text
-
-#: Value of a `sha256` key that believes the first download.
-FIRST_SEEN = "first-seen"
 
 
 def comparison(row: Mapping[str, Any]) -> str:
@@ -62,16 +59,17 @@ def given_name(source: Optional[str]) -> Optional[str]:
 
 def initialization(evidence: Evidence, reference: Reference) -> Dict[str, Any]:
     """What the training started from."""
-    start = evidence.start
+    start, file = evidence.start, evidence.weights_file
     if evidence.given_weights is not None:
         text = f"The weights were given ({given_name(evidence.given_weights)}), not trained here."
-        return {"kind": "judged", "text": text}
+        return {"kind": "judged", "sha256": file.sha256 if file else None, "text": f"{text}{_first_seen(None, file)}"}
     if start.source is None:
         return {"kind": "random", "text": "The backbone started from random weights."}
-    sha256 = f" (sha256 {start.sha256[:12]}…)" if start.sha256 and start.sha256 != FIRST_SEEN else ""
+    known = file.sha256 if file else start.sha256
+    sha256 = f" (sha256 {known[:12]}…)" if known and known != FIRST_SEEN else ""
     if start.whole:
-        text = f"The training started from a whole trained network{sha256}."
-        return {"kind": "network", "sha256": start.sha256, "text": text}
+        text = f"The training started from a whole trained network{sha256}.{_first_seen(start.sha256, file)}"
+        return {"kind": "network", "sha256": known, "text": text}
     if start.source in reference.backbones[evidence.network.backbone].started_from:
         text = f"The backbone started from {start.source}{sha256}, the ImageNet weights of the published runs."
     else:
@@ -79,9 +77,19 @@ def initialization(evidence: Evidence, reference: Reference) -> Dict[str, Any]:
             f"The backbone started from given weights{sha256}; that they are the published ImageNet weights is the "
             "user's word."
         )
-    if start.sha256 == FIRST_SEEN:
-        text += " Their checksum is that of the first download (first-seen); their publisher states none."
-    return {"kind": "given", "sha256": start.sha256, "text": text}
+    return {"kind": "given", "sha256": known, "text": f"{text}{_first_seen(start.sha256, file)}"}
+
+
+def _first_seen(wanted: Optional[str], file: Optional[WeightsFile]) -> str:
+    """The sentence about a checksum that only the first download speaks for; whole, so that others can compare it.
+
+    Args:
+        wanted: value of the key `sha256`.
+    """
+    if not (file.first_seen if file else wanted == FIRST_SEEN):
+        return ""
+    value = f"is {file.sha256}" if file else "was not recorded"
+    return f" Their publisher states no checksum; that of the first download (first-seen) {value}."
 
 
 def caveats(evidence: Evidence, reference: Reference) -> List[str]:

@@ -131,6 +131,7 @@ class ReportJob:
                     best_sha256=weights_sha256(seed, "best.pdparams"),
                     history=None if given else seed.history,
                     provenance=None if given else seed.provenance,
+                    weights=seed.weights_record,
                 )
                 for seed in seeds
             ],

@@ -30,6 +30,8 @@ EVALUATION = {
 }
 METRICS = {
     **EVALUATION,
+    "manifest_sha256?": optional(str),
+    "list_sha256?": optional(str),
     "protocols?": list_of(EVALUATION),
     "per_image?": list_of(
         {
@@ -73,6 +75,7 @@ SEGMENT = {
     "from_iteration?": optional(count()),
     "to_iteration?": optional(count()),
 }
+WEIGHTS = {"sha256": str, "source?": optional(str), "checksum?": optional(str), "backbone?": optional(str)}
 PROVENANCE = {
     "commit?": optional(str),
     "dirty?": optional(bool),
@@ -95,6 +98,7 @@ PROVENANCE = {
         {"devices?": optional(count(1)), "threads?": optional(count()), "workers?": optional(count())}
     ),
     "segments?": optional(list_of(SEGMENT)),
+    "start?": optional({"sha256": str, "source?": optional(str), "checksum?": optional(str)}),
 }
 EVENT = {"iteration": count(), "class_iou?": optional(SCORES)}
 MANIFEST = {

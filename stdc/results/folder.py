@@ -34,7 +34,7 @@ DATASETS = {
 
 @dataclasses.dataclass(frozen=True)
 class SeedResult:
-    """The files of one seed. A file that a run may lack is None or empty."""
+    """The files of one seed. A file that a run may lack is None or empty; `judged` is `weights.json`."""
 
     seed: int
     metrics: Dict[str, Any]
@@ -42,6 +42,13 @@ class SeedResult:
     history: List[Dict[str, Any]]
     speed: Optional[Dict[str, Any]]
     provenance: Dict[str, Any]
+    judged: Optional[Dict[str, Any]] = None
+
+    @property
+    def weights_record(self) -> Optional[Mapping[str, Any]]:
+        """What is recorded of the file with weights that the training started from, or that was judged."""
+        found: Optional[Mapping[str, Any]] = self.judged or self.provenance.get("start")
+        return found
 
     @property
     def losses(self) -> List[Dict[str, Any]]:
@@ -83,7 +90,9 @@ class Results:
             data=self.config["data"],
             given_weights=self.config.get("weights"),
             micro_batch=self._micro_batch(),
-            seeds=[SeedMetrics(result.seed, result.metrics, result.best) for result in self.seeds],
+            seeds=[
+                SeedMetrics(result.seed, result.metrics, result.best, result.weights_record) for result in self.seeds
+            ],
         )
 
     def _micro_batch(self) -> Optional[int]:
@@ -138,6 +147,7 @@ def read_seed(folder: Path, seed: int) -> SeedResult:
         history=read_events(folder / "history.jsonl"),
         speed=_optional(folder / "speed.json", documents.SPEED, "run measure_speed again"),
         provenance=_optional(folder / "provenance.json", documents.PROVENANCE, "run train again") or {},
+        judged=_optional(folder / "weights.json", documents.WEIGHTS, "run import_weights again"),
     )
 
 

@@ -77,9 +77,13 @@ def verify(
         for metrics, weights in (("metrics.json", "model.pdparams"), ("metrics_best.json", "best.pdparams")):
             if metrics == "metrics.json" or (place / metrics).exists():
                 findings += _scores(place / metrics, place / weights)
-        provenance = _object(place / "provenance.json")
-        findings += _identity(place / "provenance.json", provenance, digests)
-        manifest_path, found = _inputs(place / "provenance.json", provenance, resources)
+        if config.get("weights") is None:
+            provenance = _object(place / "provenance.json")
+            findings += _identity(place / "provenance.json", provenance, digests)
+            manifest_path, found = _inputs(place / "provenance.json", provenance, resources)
+        else:
+            findings.append(_given_weights(place / "weights.json", resources))
+            manifest_path, found = _evaluated(place / "metrics.json", resources)
         findings += found
     if manifest_path is not None:
         findings.append(_verdict(folder, config, manifest_path))
@@ -204,11 +208,37 @@ def _inputs(path: Path, provenance: Mapping[str, Any], resources: Path) -> Tuple
     return manifest, findings
 
 
+def _given_weights(path: Path, resources: Path) -> Finding:
+    """The file with weights that were judged without a training, where it still is."""
+    record = _object(path)
+    subject = f"{path}: sha256"
+    if not record.get("sha256"):
+        return Finding(NOT_HERE, subject, "")
+    file = Path(str(record.get("source"))).expanduser()
+    if file.is_file():
+        return Finding(OK if sha256_file(file) == record["sha256"] else DIFFERS, subject, f"of {file}")
+    # Weights by a registry's name: a download is deleted, a file that was placed by hand is still there.
+    placed = [one for one in (resources / "weights" / "downloads").glob("*") if one.is_file()]
+    return _located(path, "sha256", record["sha256"], _with_digest(placed, record["sha256"]))
+
+
+def _evaluated(path: Path, resources: Path) -> Tuple[Optional[Path], List[Finding]]:
+    """Manifest and list that an evaluation names: (the manifest's path, findings)."""
+    metrics = _object(path)
+    manifest = _with_digest(resources.glob("*/manifest.json"), metrics.get("manifest_sha256"))
+    beside = manifest.parent if manifest else resources
+    val_list = _with_digest(beside.glob("**/lists-*/val.txt"), metrics.get("list_sha256"))
+    return manifest, [
+        _located(path, "manifest_sha256", metrics.get("manifest_sha256"), manifest),
+        _located(path, "list_sha256", metrics.get("list_sha256"), val_list),
+    ]
+
+
 def _located(path: Path, key: str, wanted: Any, found: Optional[Path]) -> Finding:
     subject = f"{path}: {key}"
     if found is not None:
         return Finding(OK, subject, str(found))
-    return Finding(NOT_HERE, subject, f"no file here has SHA-256 {str(wanted)[:12]}…")
+    return Finding(NOT_HERE, subject, f"no file here has SHA-256 {wanted[:12]}…" if wanted else "not recorded")
 
 
 def _with_digest(paths: Any, wanted: Any) -> Optional[Path]:

@@ -99,6 +99,16 @@ CONTRADICTIONS: List[Any] = [
         ["image_names_sha256: abab", "val.txt: its names"],
     ),
     (
+        "seed1/metrics.json",
+        edited(lambda metrics: metrics.update(manifest_sha256="cd" * 32)),
+        ["seed1/metrics.json: manifest_sha256: cdcd", "manifest.json"],
+    ),
+    (
+        "seed0/metrics.json",
+        edited(lambda metrics: metrics.update(list_sha256="cd" * 32)),
+        ["seed0/metrics.json: list_sha256: cdcd", "val.txt"],
+    ),
+    (
         "seed0/metrics.json",
         edited(lambda metrics: metrics["per_image"].pop()),
         ["per_image has 2 frames", "val.txt: other frames"],
@@ -130,6 +140,11 @@ CONTRADICTIONS: List[Any] = [
         "seed0/provenance.json",
         edited(lambda made: made["identity"]["network"].update(backbone="stdc2")),
         ["network.backbone: stdc2", "configuration: backbone: stdc1"],
+    ),
+    (
+        "seed1/provenance.json",
+        edited(lambda made: made.update(start={"sha256": "cd" * 32})),
+        ["seed1/provenance.json: start: sha256: cdcd", "seed0: None"],
     ),
     ("seed0/provenance.json", edited(lambda made: made.pop("recipe")), ["provenance.json: recipe: missing"]),
     ("seed0/provenance.json", lambda path: path.unlink(), ["provenance.json", "missing"]),

@@ -302,13 +302,27 @@ def test_named_weights_are_told_and_another_imagenet_training_forbids_a_comparis
 
     named_start = start("paddleseg-stdc1", "first-seen")
     assert named_start["verdict"] == "REPRODUCED"
-    text = named_start["initialization"]["text"]
-    assert "started from paddleseg-stdc1, the ImageNet weights of the published runs" in text and "first-seen" in text
+    assert "started from paddleseg-stdc1, the ImageNet weights of the published runs" in named_start["caveats"][0]
+    assert named_start["caveats"][0].endswith("(first-seen) was not recorded.")
     assert "the user's word" in start("mine.pdparams")["initialization"]["text"]
     other = start("pp-stdc1")
     assert other["reasons"] == [
         "the backbone started from pp-stdc1, another ImageNet training than the published one's"
     ]
+
+
+def test_a_checksum_that_only_the_first_download_speaks_for_is_a_caveat_whole():
+    """Its publisher states none, so others can compare nothing but what stands in the verdict."""
+    sha256 = "ab12" * 16
+    seeds = [SeedMetrics(0, metrics(0.75), weights={"sha256": sha256, "checksum": "first-seen"})]
+    started = {**MODEL, "pretrained": {"source": "paddleseg-stdc1", "sha256": "first-seen"}}
+    for changed in ({"model": started}, {"given_weights": "paddleseg-stdc1-cityscapes"}):
+        found = judge(evidence(seeds, **changed), REFERENCE)
+        assert f"first download (first-seen) is {sha256}." in found["caveats"][0]
+        assert found["initialization"]["sha256"] == sha256
+    given = [SeedMetrics(0, metrics(0.75), weights={"sha256": sha256, "checksum": "given"})]
+    text = judge(evidence(given, model=started), REFERENCE)["caveats"][0]
+    assert "(sha256 ab12ab12ab12…)" in text and "first download" not in text
 
 
 def test_judging_the_network_of_paddleseg_is_compared_with_its_figure():

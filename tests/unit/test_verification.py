@@ -107,6 +107,55 @@ def test_what_was_not_touched_is_in_order(tmp_path):
     assert expected <= set(found)
 
 
+def judged(results: Path) -> Path:
+    """The same folder as `-- judge` leaves it: weights of a file, and no training. Returns that file."""
+    place, seed = results.parents[1], results / "seed0"
+    for name in ("provenance.json", "history.jsonl", "metrics_best.json", "best.pdparams"):
+        (seed / name).unlink()
+    given, key = place / "theirs.pdparams", place / "resources" / "synthetic-12ab"
+    given.write_bytes(b"theirs")
+    write_json(seed / "weights.json", {"source": str(given), "sha256": sha256_file(given), "checksum": None})
+    digests = {
+        "manifest_sha256": sha256_file(key / "manifest.json"),
+        "list_sha256": sha256_file(key / "lists-1" / "val.txt"),
+    }
+    edit_json(seed / "metrics.json", lambda document: document.update(digests))
+    config = {**made_results.report_config(), "weights": str(given)}
+    write_json(results / "config" / "report.json", config)
+    manifest = json.loads((key / "manifest.json").read_text())
+    evidence = Results(config, manifest, "", [read_seed(seed, 0)]).evidence()
+    write_json(results / "verdict.json", judge(evidence, load_reference()))
+    return given
+
+
+def test_a_judged_folder_is_verified_without_a_training(tmp_path):
+    results = write_everything(tmp_path)
+    given = judged(results)
+    found = look(results)
+    assert set(found.values()) == {OK}, found
+    expected = {
+        "results/mini/seed0/model.pdparams",
+        "results/mini/seed0/weights.json: sha256",
+        "results/mini/seed0/metrics.json: manifest_sha256",
+        "results/mini/seed0/metrics.json: list_sha256",
+        "results/mini/verdict.json",
+        "resources/synthetic-12ab/labels",
+        "resources/synthetic-12ab/dataset",
+    }
+    assert expected <= set(found)
+    assert not any("provenance" in subject for subject in found)
+    given.write_bytes(b"others")
+    assert {subject for subject, outcome in look(results).items() if outcome == DIFFERS} == {
+        "results/mini/seed0/weights.json: sha256"
+    }
+    given.unlink()
+    assert look(results)["results/mini/seed0/weights.json: sha256"] == NOT_HERE
+    placed = tmp_path / "resources" / "weights" / "downloads" / "theirs.pdparams"
+    placed.parent.mkdir(parents=True)
+    placed.write_bytes(b"theirs")
+    assert look(results)["results/mini/seed0/weights.json: sha256"] == OK
+
+
 def edit_json(path: Path, change: Callable[[Any], None]) -> None:
     document = json.loads(path.read_text())
     change(document)
