@@ -48,10 +48,7 @@ def resolve(wanted: str, device: str, log: Callable[[str], None]) -> str:
     """
     if wanted != ONNXRUNTIME:
         return PADDLE
-    if device != _CPU:
-        raise InputError(
-            f"backend: onnxruntime computes on the CPU, but the device is {device}; take device cpu or backend paddle"
-        )
+    refuse_device("backend: onnxruntime", device)
     if not has_onnxruntime():
         log(
             "onnxruntime is not installed in this Python, so paddle computes; "
@@ -59,6 +56,18 @@ def resolve(wanted: str, device: str, log: Callable[[str], None]) -> str:
         )
         return PADDLE
     return ONNXRUNTIME
+
+
+def refuse_device(what: str, device: str) -> None:
+    """Raise where something that computes on the CPU alone is asked to compute on another device.
+
+    Raises:
+        InputError: names both.
+    """
+    if device != _CPU:
+        raise InputError(
+            f"{what} computes on the CPU, but the device is {device}; take device cpu, or weights and backend paddle"
+        )
 
 
 def other_than(backend: str, device: str) -> Optional[str]:

@@ -19,14 +19,18 @@ from stdc.errors import InputError, RunError
 from stdc.nn.segmentor import Segmentor
 from stdc.nn.state import state_arrays
 from stdc.prediction import backends
+from stdc.prediction.inference_predictor import (
+    DESCRIPTION,
+    PARAMETERS_SUFFIX,
+    InferencePredictor,
+    program_and_parameters,
+)
 from stdc.prediction.onnx_graph import IMAGE, LOGITS, segmentor_graph
 from stdc.prediction.predict import PaddlePredictor
 from stdc.recipe import Network, Triple
 
 #: Stem of the exported files.
 STEM = "network"
-#: Description of the files, with what the check found.
-DESCRIPTION = "export.json"
 
 #: Sizes (height, width) that the check computes: one of Cityscapes' halves, and one that nothing divides.
 CHECKED_SIZES: Tuple[Tuple[int, int], ...] = ((512, 1024), (187, 331))
@@ -168,24 +172,5 @@ def _export_onnx(trained: Trained, folder: Path, threads: int) -> Check:
 def _export_paddle(trained: Trained, folder: Path, threads: int) -> Check:
     specification = paddle.static.InputSpec([None, 3, None, None], "float32", IMAGE)
     paddle.jit.save(trained.model, str(folder / STEM), input_spec=[specification])
-    from paddle import inference
-
-    # Paddle 3 writes its programs as JSON, Paddle 2 in a format of its own.
-    program = next(path for path in (folder / f"{STEM}.json", folder / f"{STEM}.pdmodel") if path.is_file())
-    settings = inference.Config(str(program), str(folder / f"{STEM}.pdiparams"))
-    settings.disable_gpu()
-    settings.disable_glog_info()
-    # With oneDNN, on by default since Paddle 3, the predictor of 3.3 stops at pooling; older versions have no switch.
-    for switch in ("disable_onednn", "disable_mkldnn"):
-        getattr(settings, switch, lambda: None)()
-    settings.set_cpu_math_library_num_threads(threads)
-    predictor = inference.create_predictor(settings)
-    (source,) = (predictor.get_input_handle(name) for name in predictor.get_input_names())
-    (result,) = (predictor.get_output_handle(name) for name in predictor.get_output_names())
-
-    def compute(image: np.ndarray) -> np.ndarray:
-        source.copy_from_cpu(image)
-        predictor.run()
-        return np.asarray(result.copy_to_cpu())
-
-    return compare(trained, compute)
+    program, parameters = program_and_parameters(folder / f"{STEM}{PARAMETERS_SUFFIX}")
+    return compare(trained, InferencePredictor(program, parameters, threads).logits)

@@ -8,8 +8,16 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
 from stdc.data.labels import NUM_CLASSES
 from stdc.errors import InputError
+from stdc.files import read_json, sha256_file
 from stdc.machine import devices
 from stdc.prediction import backends
+from stdc.prediction.inference_predictor import (
+    DESCRIPTION,
+    PARAMETERS_SUFFIX,
+    PROGRAM_SUFFIXES,
+    InferencePredictor,
+    program_and_parameters,
+)
 from stdc.prediction.predictor import Predictor
 from stdc.prediction.protocols import FULL_SIZE, Protocol
 from stdc.recipe import Kernels, Network, Triple, normalization
@@ -24,7 +32,8 @@ class Wish(NamedTuple):
     """What a user asks for.
 
     Attributes:
-        weights: `.pdparams`, `.safetensors`, or a network exported as `.onnx`.
+        weights: `.pdparams`, `.safetensors`, or an exported network: `.onnx`, or one of the two files of Paddle's
+            inference format, `.json` (`.pdmodel`) and `.pdiparams`.
         stage: the configuration that the weights were trained with; None where there is none.
         preset: whose normalization to take without a configuration: "paddleseg" or "authors".
         backend: "paddle" or "onnxruntime"; None takes the configuration's, or Paddle.
@@ -61,6 +70,8 @@ def open_trained(wish: Wish, log: Callable[[str], None]) -> Trained:
     """
     if wish.weights.suffix == ONNX_SUFFIX:
         return _open_onnx(wish)
+    if wish.weights.suffix in (*PROGRAM_SUFFIXES, PARAMETERS_SUFFIX):
+        return _open_inference(wish)
     stage = wish.stage
     mean, std = (stage.mean, stage.std) if stage else normalization({"preset": wish.preset})
     backend = wish.backend or (stage.evaluation.backend if stage else backends.PADDLE)
@@ -110,16 +121,44 @@ def _open_onnx(wish: Wish) -> Trained:
     return Trained(predictor, mean, std, wish.stage.protocols[0] if wish.stage else FULL_SIZE)
 
 
-def read_metadata(path: Path, metadata: Mapping[str, str]) -> Tuple[Triple, Triple]:
-    """(mean, std) from the texts in an exported file.
+def _open_inference(wish: Wish) -> Trained:
+    if wish.backend == backends.ONNXRUNTIME:
+        raise InputError(f"{wish.weights}: a network in Paddle's format is computed by paddle, not by onnxruntime")
+    backends.refuse_device(f"{wish.weights}: a network in Paddle's inference format", wish.device)
+    program, parameters = program_and_parameters(wish.weights)
+    path = wish.weights.with_name(DESCRIPTION)
+    if not path.is_file():
+        raise InputError(
+            f"{wish.weights}: no {DESCRIPTION} in {path.parent}; `export` writes it beside the network, with mean, std "
+            "and classes"
+        )
+    description = read_json(path)
+    mean, std = read_metadata(path, description if isinstance(description, dict) else {})
+    digests = description.get("files")
+    for file in (program, parameters):
+        # Paddle's reader takes what it finds for a network: what is damaged is found here.
+        if not isinstance(digests, dict) or digests.get(file.name) != sha256_file(file):
+            raise InputError(f"{file}: not the file that {path} describes; export the network again")
+    devices.prepare(wish.device, wish.threads)
+    devices.select(wish.device)
+    predictor = InferencePredictor(program, parameters, wish.threads)
+    return Trained(predictor, mean, std, wish.stage.protocols[0] if wish.stage else FULL_SIZE)
+
+
+def read_metadata(path: Path, metadata: Mapping[str, Any]) -> Tuple[Triple, Triple]:
+    """(mean, std) from what an exported network says of itself: texts in a file, or the description beside it.
 
     Raises:
         InputError: they are missing or make no sense, or the classes are others.
     """
     try:
-        values = {name: json.loads(metadata[name]) for name in ("mean", "std", "classes")}
+        values = {
+            name: json.loads(metadata[name]) if isinstance(metadata[name], str) else metadata[name]
+            for name in ("mean", "std", "classes")
+        }
         mean, std = _triple(values["mean"]), _triple(values["std"])
-        if len(values["classes"]) != NUM_CLASSES or min(std) <= 0:
+        train_ids = [one["train_id"] for one in values["classes"]]
+        if train_ids != list(range(NUM_CLASSES)) or min(std) <= 0:
             raise ValueError
     except (KeyError, TypeError, ValueError):
         raise InputError(

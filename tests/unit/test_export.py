@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,11 +15,12 @@ from cityscapesscripts.helpers.labels import trainId2label
 from programs import assert_refused, run_program
 from test_prediction import needs_onnxruntime, trained_arrays
 
-from stdc.errors import RunError
+from stdc.errors import InputError, RunError
 from stdc.files import sha256_file
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_segmentor
 from stdc.prediction import export as exporting
+from stdc.prediction.trained import Wish, open_trained
 from stdc.recipe import Network
 from stdc.weights import array_files
 
@@ -77,10 +81,11 @@ def test_onnx_file_is_valid_and_carries_the_description(exported: Path) -> None:
 
 @needs_onnxruntime
 def test_exported_network_predicts_what_the_weights_do(exported: Path, tmp_path: Path) -> None:
+    """In both formats, and without being told mean and deviation."""
     picture = np.random.RandomState(1).randint(0, 256, (64, 96, 3)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), picture)
     predictions = []
-    for number, source in enumerate(("weights.safetensors", "exported/network.onnx")):
+    for number, source in enumerate(("weights.safetensors", "exported/network.onnx", "exported/network.pdiparams")):
         more = ("--preset", "authors") if number == 0 else ()
         output = tmp_path / str(number)
         options = ("--weights", exported / source, "--input", tmp_path / "a.png", "--output", output, "--threads", 1)
@@ -88,7 +93,56 @@ def test_exported_network_predicts_what_the_weights_do(exported: Path, tmp_path:
         assert done.returncode == 0, done.stderr
         predictions.append(cv2.imread(str(output / "a_pred_labelIds.png"), cv2.IMREAD_UNCHANGED))
     assert len(np.unique(predictions[0])) > 3
-    assert (predictions[0] != predictions[1]).mean() <= 1e-3
+    for other in predictions[1:]:
+        assert (predictions[0] != other).mean() <= 1e-3
+
+
+def copied(exported: Path, folder: Path) -> Path:
+    """The export without its ONNX file, to be spoiled; returns its program."""
+    shutil.copytree(exported / "exported", folder)
+    (folder / "network.onnx").unlink(missing_ok=True)
+    return next(path for path in (folder / "network.json", folder / "network.pdmodel") if path.is_file())
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def described(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "words"),
+    [
+        (lambda program: program.with_suffix(".pdiparams").unlink(), (), "no network.pdiparams in"),
+        (lambda program: program.unlink(), (), "no network"),
+        (lambda program: truncated(program.with_suffix(".pdiparams")), (), "not the file that"),
+        (truncated, (), "not the file that"),
+        (lambda program: program.with_name("export.json").unlink(), (), "no export.json in"),
+        (lambda program: truncated(program.with_name("export.json")), (), "export.json: "),
+        (lambda program: program.with_name("export.json").write_text("[]"), (), "mean, std and the 19 classes"),
+        (
+            lambda program: described(program.with_name("export.json"), std=[0, 1, 1]),
+            (),
+            "mean, std and the 19 classes",
+        ),
+        (lambda program: described(program.with_name("export.json"), classes=[]), (), "mean, std and the 19 classes"),
+        (lambda program: described(program.with_name("export.json"), files=None), (), "not the file that"),
+        (lambda program: None, ("--backend", "onnxruntime"), "computed by paddle, not by onnxruntime"),
+        (lambda program: None, ("--device", "gpu"), "computes on the CPU, but the device is gpu"),
+    ],
+)
+def test_a_network_in_paddles_format_that_is_not_whole_is_refused(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Any, options: Any, words: str
+) -> None:
+    program = copied(exported, tmp_path / "exported")
+    spoil(program)
+    arguments = dict(zip(options[::2], options[1::2]))
+    wish = Wish(program, None, "paddleseg", arguments.get("--backend"), arguments.get("--device", "cpu"), 1)
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        open_trained(wish, lambda line: None)
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
 def test_network_that_computes_something_else_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

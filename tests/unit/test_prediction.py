@@ -19,7 +19,8 @@ from stdc.evaluation import evaluate, metrics
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_segmentor, state_arrays, with_unused_heads
 from stdc.prediction import backends
-from stdc.prediction.onnx_predictor import OnnxPredictor, largest_class
+from stdc.prediction.array_predictor import largest_class
+from stdc.prediction.onnx_predictor import OnnxPredictor
 from stdc.prediction.predict import PaddlePredictor
 from stdc.prediction.protocols import FULL_SIZE, Protocol
 from stdc.prediction.sources import open_source

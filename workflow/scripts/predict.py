@@ -25,7 +25,11 @@ def arguments() -> argparse.ArgumentParser:
         "predict", __doc__ or "", "--weights model.pdparams --input drive.mp4 --output predictions --overlay"
     )
     parser.add_argument(
-        "--weights", type=Path, required=True, metavar="FILE", help=".pdparams, .safetensors, or exported .onnx"
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=".pdparams, .safetensors, or an exported network: .onnx, or .pdiparams beside its program and export.json",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder of the predictions")
     parser.add_argument("--input", type=Path, metavar="FILE", help="a picture, a video, or a folder of pictures")
