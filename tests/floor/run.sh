@@ -26,29 +26,11 @@ find_python() {
     return 1
 }
 
-# set_up NAME PYTHON LOCK...: .venv/NAME from the hash locks; does nothing where it is there.
-set_up() {
-    local venv=.venv/$1 python=$2 lock wanted
-    shift 2
-    wanted="$python $(cat "${@/#/requirements/}" | sha256sum)"
-    if [[ -f $venv/.installed && $(< "$venv/.installed") == "$wanted" ]]; then
-        return
-    fi
-    echo "setting up $venv with $("$python" --version)"
-    rm -rf "$venv"
-    "$python" -m venv "$venv"
-    for lock in "$@"; do
-        "$venv/bin/python" -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps --only-binary=:all: \
-            -r "requirements/$lock"
-    done
-    echo "$wanted" > "$venv/.installed"
-}
-
 # The vendor's way, see docker/corex.Dockerfile.
 export PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python
 
 if python=$(find_python 8 9); then
-    set_up floor "$python" paddle-corex.lock floor.lock
+    tests/floor/environment.sh "$PWD/.venv/floor" "$python" paddle-corex.lock floor.lock
     .venv/floor/bin/python -m pytest tests/unit "$@"
 else
     echo "SKIPPED: the floor was not tested: no Python 3.8 or 3.9 here; name one: FLOOR_PYTHON=/path/to/python3.8" >&2
@@ -59,7 +41,7 @@ if ! python=$(find_python 8); then
 elif ! command -v gcc > /dev/null; then
     echo "SKIPPED: Paddle 2.4 was not tested: no gcc to build the stand-in for libcudart" >&2
 else
-    set_up floor-paddle24 "$python" paddle-corex.lock floor-paddle24.lock
+    tests/floor/environment.sh "$PWD/.venv/floor-paddle24" "$python" paddle-corex.lock floor-paddle24.lock
     cudart=$(mktemp -d)
     trap 'rm -rf "$cudart"' EXIT
     "$python" tests/devices/build.py "$cudart"

@@ -5,12 +5,11 @@ Quick and without packages; `make floor` runs the unit tests there.
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
-from typing import List
 
 import pytest
+from old_pythons import find_old_python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -23,23 +22,12 @@ print(len(sys.argv) - 1)
 """
 
 
-def old_pythons() -> List[Path]:
-    """Python 3.8 and 3.9: named by FLOOR_PYTHON, on PATH, or under pyenv."""
-    named = os.environ.get("FLOOR_PYTHON")
-    places = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
-    places += sorted(Path.home().glob(".pyenv/versions/3.[89].*/bin"))
-    candidates = [place / f"python3.{minor}" for minor in (8, 9) for place in places]
-    return [path for path in ([Path(named)] if named else candidates) if path.is_file()]
-
-
 @pytest.fixture(scope="module")
 def old_python() -> str:
-    code = "import sys; sys.exit(sys.version_info >= (3, 10))"
-    for path in old_pythons():
-        # Run, not just found: a pyenv shim is there for versions that are not.
-        if subprocess.run([str(path), "-c", code], capture_output=True, check=False).returncode == 0:
-            return str(path)
-    pytest.skip("no Python 3.8 or 3.9 on this machine (FLOOR_PYTHON names one): the floor is not tested")
+    python = find_old_python(8, 9)
+    if python is None:
+        pytest.skip("no Python 3.8 or 3.9 on this machine (FLOOR_PYTHON names one): the floor is not tested")
+    return python
 
 
 def test_all_sources_compile_on_the_old_interpreter(old_python: str) -> None:
