@@ -112,33 +112,100 @@ def batch_norm(options: argparse.Namespace) -> Dict[str, Any]:
     return {"variance_over_biased": taken / float(values.var())}
 
 
+class Steps:
+    """Training steps as the loop does them, without a loader: the same 8-bit batch, sent anew for each step."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        import numpy as np
+
+        from stdc.machine.sender import Sender
+        from stdc.nn.segmentor import build_segmentor
+        from stdc.recipe import resolve
+        from stdc.training.pixels import Normalizer
+        from stdc.training.step import Step
+
+        devices.select(options.device)
+        train = {"preset": "paddleseg", "iterations": 1000, "global_batch": options.batch,
+                 "crop_height": options.height, "crop_width": options.width}  # fmt: skip
+        model = build_segmentor("stdc1")
+        model.train()
+        recipe = resolve(train)
+        self.step, self.send = Step(model, recipe, seed=0, micro_batch=options.batch), Sender()
+        self.normalizer = Normalizer(recipe.augmentation.mean, recipe.augmentation.std, self.send)
+        images, labels = batch_of(options)
+        self.images = ((images + 1) * 127.5).astype(np.uint8)
+        self.labels = labels.astype(np.uint8)
+        self.device, self.done = options.device, 0
+
+    def __call__(self, count: int, after_each: Callable[[], None] = lambda: None) -> float:
+        """Do some steps, each read one step late; the seconds they took."""
+        started, unread = time.monotonic(), None
+        for _ in range(count):
+            images, labels = self.normalizer(self.images), self.send(self.labels).astype("int64")
+            newest = self.step(images, labels, self.done, False)
+            self.done += 1
+            if unread is not None:
+                unread.read()
+            unread = newest
+            after_each()
+        if unread is not None:
+            unread.read()
+        devices.synchronize(self.device)
+        return time.monotonic() - started
+
+
 def throughput(options: argparse.Namespace) -> Dict[str, Any]:
-    """Training images per second on one batch that stays on the device, and its peak of memory."""
+    """Training images per second without a loader, and the peak of the device's memory."""
     import paddle
 
-    from stdc.nn.segmentor import build_segmentor
-    from stdc.recipe import resolve
-    from stdc.training.step import Step
-
-    devices.select(options.device)
-    train = {"preset": "paddleseg", "iterations": 1000, "global_batch": options.batch, "crop_height": options.height,
-             "crop_width": options.width}  # fmt: skip
-    model = build_segmentor("stdc1")
-    model.train()
-    step = Step(model, resolve(train), seed=0, micro_batch=options.batch)
-    images, labels = (paddle.to_tensor(value) for value in batch_of(options))
-    for number in range(max(options.steps // 3, 1)):
-        step(images, labels, number, False).read()
-    started = time.monotonic()
-    for number in range(options.steps):
-        pending = step(images, labels, number, False)
-    pending.read()
-    devices.synchronize(options.device)
-    seconds = time.monotonic() - started
-    answer: Dict[str, Any] = {"images_per_s": options.batch * options.steps / seconds}
+    steps = Steps(options)
+    steps(max(options.steps // 3, 1))
+    seconds = steps(options.steps)
+    answer: Dict[str, Any] = {"images_per_s": options.batch * options.steps / seconds, "copies": steps.send.kind}
     if options.device == KINDS[1]:
         properties = paddle.device.cuda.get_device_properties(0)
         answer["peak_share"] = paddle.device.cuda.max_memory_reserved() / properties.total_memory
+    return answer
+
+
+def profile(options: argparse.Namespace) -> Dict[str, Any]:
+    """What a step asks of the device, by Paddle's profiler, and for which share of the time it has nothing to do."""
+    import tempfile
+
+    from paddle import profiler
+
+    steps = Steps(options)
+    steps(2)
+    # A plug-in need not have a profiler of its own.
+    targets = [profiler.ProfilerTarget.CPU] + ([profiler.ProfilerTarget.GPU] if options.device == KINDS[1] else [])
+    with tempfile.TemporaryDirectory() as folder:
+        watching = profiler.Profiler(targets=targets, on_trace_ready=profiler.export_chrome_tracing(folder))
+        watching.start()
+        steps(options.steps, watching.step)
+        watching.stop()
+        (trace,) = Path(folder).iterdir()
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    return summary(events, options.steps)
+
+
+def summary(events: List[Dict[str, Any]], steps: int) -> Dict[str, Any]:
+    """Counts per step of a trace in Chrome's format; what only a device does is left out where there is none."""
+    by_kind: Dict[str, List[Dict[str, Any]]] = {}
+    for event in events:
+        by_kind.setdefault(str(event.get("cat")), []).append(event)
+    answer: Dict[str, Any] = {"operators_per_step": len(by_kind.get("Operator", [])) / steps}
+    on_device = [event for kind in ("Kernel", "Memcpy", "Memset") for event in by_kind.get(kind, [])]
+    if not on_device:
+        return answer
+    spans = sorted((event["ts"], event["ts"] + event["dur"]) for event in on_device)
+    busy, until = 0.0, spans[0][0]
+    for start, stop in spans:
+        busy += max(0.0, stop - max(start, until))
+        until = max(until, stop)
+    copies = [event["name"].lower() for event in by_kind.get("Memcpy", [])]
+    answer["launches_per_step"] = len(by_kind.get("Kernel", [])) / steps
+    answer["copies_back_per_step"] = sum("dtoh" in name for name in copies) / steps
+    answer["idle_share"] = 1.0 - busy / (until - spans[0][0])
     return answer
 
 
@@ -147,6 +214,7 @@ PARTS: Dict[str, Callable[[argparse.Namespace], Dict[str, Any]]] = {
     "topk": topk,
     "batch_norm": batch_norm,
     "throughput": throughput,
+    "profile": profile,
 }
 
 

@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import acceptance
+import measure
 
 
 def test_short_form_ends_in_json_with_figures_and_bounds(tmp_path: Path) -> None:
@@ -45,3 +46,21 @@ def test_missed_bound_fails_its_step_and_ends_the_trial_unless_all_are_wanted(to
     found = acceptance.run(Steps(), ("first", "second", "third"), to_the_end, lambda _: None)
     assert [step["outcome"] for step in found] == ["passed", "failed", "passed"][:made]
     assert found[1]["reason"] == "error: 2.0, not at most 1"
+
+
+def test_trace_of_a_device_is_counted_per_step_and_its_gaps_are_idle() -> None:
+    """Two steps on a device that works from 0 to 10, twice at a time from 4 to 6, and from 15 to 20."""
+    trace = [
+        {"cat": "Operator", "name": "conv2d dygraph", "ts": 0, "dur": 1},
+        {"cat": "Kernel", "name": "implicit_gemm", "ts": 0, "dur": 6},
+        {"cat": "Kernel", "name": "relu", "ts": 4, "dur": 6},
+        {"cat": "Memcpy", "name": "MEMCPY_DtoH", "ts": 15, "dur": 5},
+        {"cat": None, "name": "process_name"},
+    ]
+    assert measure.summary(trace, 2) == {
+        "operators_per_step": 0.5,
+        "launches_per_step": 1.0,
+        "copies_back_per_step": 0.5,
+        "idle_share": 0.25,
+    }
+    assert measure.summary(trace[:1], 2) == {"operators_per_step": 0.5}

@@ -43,9 +43,16 @@ class Trial:
         folder: for the dataset and what is made of it.
         python: interpreter of the programs under trial.
         environment: variables to add to this process's own.
+        generated: section `synthetic` of the dataset; None: a few tiny frames.
     """
 
-    def __init__(self, folder: Path, python: str = sys.executable, environment: Optional[Mapping[str, str]] = None):
+    def __init__(
+        self,
+        folder: Path,
+        python: str = sys.executable,
+        environment: Optional[Mapping[str, str]] = None,
+        generated: Optional[Mapping[str, int]] = None,
+    ):
         self.folder, self.python = folder, python
         own = dict(os.environ)
         if "paddle" in sys.modules:
@@ -53,10 +60,17 @@ class Trial:
             own.pop("CUSTOM_DEVICE_ROOT", None)
         self.environment = {**own, "OMP_NUM_THREADS": "1", **(environment or {})}
         if not (folder / "lists").exists():
-            self._prepare()
+            self._prepare(generated)
 
-    def _prepare(self) -> None:
-        make_tiny_dataset(self.folder / "dataset")
+    def _prepare(self, generated: Optional[Mapping[str, int]]) -> None:
+        if generated is None:
+            make_tiny_dataset(self.folder / "dataset")
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            config = self.folder / "synthetic.json"
+            config.write_text(json.dumps({"synthetic": generated}))
+            self._done("make_synthetic", "--config", config, "--processes", os.cpu_count() or 1,
+                       "--output", self.folder / "dataset", "--index", self.folder / "dataset.json")  # fmt: skip
         inside = {name: self.folder / name for name in ("dataset", "manifest.json", "labels", "labels.json", "lists")}
         manifest, labels, index = inside["manifest.json"], inside["labels"], inside["labels.json"]
         self._done("check_dataset", "--dataset", inside["dataset"], "--output", manifest)
