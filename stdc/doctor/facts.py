@@ -88,7 +88,9 @@ def device_nodes(device: str) -> List[Path]:
 
 def present_devices(device: str) -> int:
     """How many devices of a kind the profiles would ask for on this machine; 0: none."""
-    named = environment.cuda_devices(os.environ.get("CUDA_VISIBLE_DEVICES")) if device in _NODES else None
+    variables = ("CUDA_VISIBLE_DEVICES", "ILUVATAR_GPU_VISIBLE_DEVICES")
+    visible = next((os.environ[name] for name in variables if name in os.environ), None)
+    named = environment.cuda_devices(visible) if device in _NODES else None
     return len(device_nodes(device)) - len(closed_device_nodes(device)) if named is None else named
 
 

@@ -12,6 +12,7 @@ from stdc.data.layout import find_images
 from stdc.doctor import facts
 from stdc.errors import InputError
 from stdc.machine.devices import kernel_flags
+from stdc.machine.environment import asked_devices
 from stdc.published.reference import load_reference
 
 Size = Tuple[int, int]
@@ -123,7 +124,7 @@ def make_plan(
     hardware = config.get("hardware") or {}
     device = device or os.environ.get("STDC_DEVICE") or str(hardware.get("device") or "cpu")
     if not devices:
-        devices = int(os.environ.get("STDC_DEVICES") or 0) or facts.present_devices(device)
+        devices = asked_devices(os.environ) or facts.present_devices(device)
         devices = devices or int(hardware.get("devices") or 1)
     backbone = config["model"].get("backbone")
     known = load_reference().backbones

@@ -105,14 +105,16 @@ def check_count(device: str, wanted: int) -> None:
     visible = count(device)
     if device == "cpu" or visible >= wanted:
         return
+    # Two of the same name, or one that is not there, hide those behind them.
+    named = "; ".join(f"{name}={os.environ[name]}" for name in environment.VISIBILITY if name in os.environ)
+    hidden = f" ({named})" if named else ""
     if visible == 0:
         raise InputError(
-            f"device: {device!r} asked for, but paddle {paddle.__version__} sees none; "
+            f"device: {device!r} asked for, but paddle {paddle.__version__} sees none{hidden}; "
             "run `doctor` for the reason, or use device cpu"
         )
-    named = "; ".join(f"{name}={os.environ[name]}" for name in environment.VISIBILITY if name in os.environ)
     raise InputError(
-        f"devices: {wanted} x {device} asked for, {visible} visible{f' ({named})' if named else ''}; "
+        f"devices: {wanted} x {device} asked for, {visible} visible{hidden}; "
         f"make more visible, or ask for {visible} (STDC_DEVICES={visible}, hardware.devices, --devices)"
     )
 

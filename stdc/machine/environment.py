@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Dict, FrozenSet, Mapping, Optional
 
+from stdc.errors import InputError
+
 #: Threads of the CPU libraries; equal results need equal counts.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -107,6 +109,20 @@ CPU_ONLY: Mapping[str, str] = {
 def shown(environment: Mapping[str, str]) -> Dict[str, str]:
     """What provenance records of an environment: the variables that can change a result."""
     return {name: environment[name] for name in RESULTS if name in environment}
+
+
+def asked_devices(environment: Mapping[str, str]) -> Optional[int]:
+    """How many devices the user asks for by STDC_DEVICES; None: the user does not say.
+
+    Raises:
+        InputError: it is no such number.
+    """
+    text = environment.get("STDC_DEVICES", "")
+    if not text:
+        return None
+    if not text.isdecimal() or not int(text):
+        raise InputError(f"STDC_DEVICES: {text!r}; a number of devices, at least 1, is expected")
+    return int(text)
 
 
 def cuda_devices(visible: Optional[str]) -> Optional[int]:

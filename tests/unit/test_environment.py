@@ -6,6 +6,7 @@ from typing import Dict, Optional
 
 import pytest
 
+from stdc.errors import InputError
 from stdc.machine import environment
 
 #: Each begins like the name of a setting.
@@ -92,6 +93,14 @@ def test_ranks_on_the_cpu_see_no_accelerator_and_no_plug_in() -> None:
 )
 def test_cuda_devices_are_counted_by_cudas_rules(visible: Optional[str], count: Optional[int]) -> None:
     assert environment.cuda_devices(visible) == count
+
+
+def test_devices_that_the_user_asks_for_are_a_number() -> None:
+    assert environment.asked_devices({}) is None and environment.asked_devices({"STDC_DEVICES": ""}) is None
+    assert environment.asked_devices({"STDC_DEVICES": "4"}) == 4
+    for text in ("four", "0", "-1", "1.5", " "):
+        with pytest.raises(InputError, match="STDC_DEVICES: "):
+            environment.asked_devices({"STDC_DEVICES": text})
 
 
 def test_names_stand_once() -> None:

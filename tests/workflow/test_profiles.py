@@ -19,13 +19,16 @@ print(json.dumps(profile))
 """
 
 
-def devices(profile: str, environment: Dict[str, str]) -> int:
+def render(profile: str, environment: Dict[str, str]) -> subprocess.CompletedProcess[str]:
     python = Workflow(REPOSITORY, REPOSITORY).command()[0]
     names = ("STDC_DEVICES", "STDC_DEVICE", "CUDA_VISIBLE_DEVICES", "ILUVATAR_GPU_VISIBLE_DEVICES")
     clean = {name: value for name, value in os.environ.items() if name not in names}
     command = [python, "-c", _RENDER, str(REPOSITORY / "profiles" / profile / "config.yaml")]
-    output = subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, check=True).stdout
-    rendered = json.loads(output)
+    return subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, check=False)
+
+
+def devices(profile: str, environment: Dict[str, str]) -> int:
+    rendered = json.loads(render(profile, environment).stdout)
     assert rendered["set-resources"]["train"]["devices"] == rendered["resources"]["gpu"]
     return int(rendered["resources"]["gpu"])
 
@@ -51,6 +54,14 @@ def test_profile_asks_for_the_devices_that_are_visible(
     profile: str, environment: Dict[str, str], expected: int
 ) -> None:
     assert devices(profile, environment) == expected
+
+
+@pytest.mark.parametrize("profile", ["cuda", "corex"])
+@pytest.mark.parametrize("asked", ["four", "0", "-1", "1.5", " "])
+def test_number_of_devices_that_is_none_is_one_line(profile: str, asked: str) -> None:
+    result = render(profile, {"STDC_DEVICES": asked})
+    assert result.returncode == 2
+    assert result.stderr == f"stdc: STDC_DEVICES: {asked!r}; a number of devices, at least 1, is expected\n"
 
 
 def test_profile_of_a_node_without_devices_asks_for_those_of_the_published_recipe() -> None:
