@@ -24,7 +24,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = program.parser("join_training", __doc__ or "", "--runs /results/runs")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="run folders, on all nodes")
     parser.add_argument("--number", action="store_true", help="print which node this is, 0 for the first, and end")
-    parser.add_argument("--over", type=int, metavar="CODE", help="on node 0: its workflow ended so; let the others end")
+    parser.add_argument("--over", type=int, metavar="N", help="on node 0: how its workflow ended; the others end too")
     parser.add_argument("--limit", type=float, default=86400.0, metavar="SECONDS", help="longest wait for a training")
     return parser
 

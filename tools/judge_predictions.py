@@ -6,7 +6,6 @@ The integers are those of the official script; frames without a prediction, or w
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scrip
 import program
 from stdc.data.layout import SPLITS, refuse_inside
 from stdc.files import write_json
+from stdc.machine.cgroup import usable_cpus
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -26,7 +26,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", type=Path, required=True, metavar="FOLDER", help="dataset root; only read")
     parser.add_argument("--split", default="val", choices=SPLITS, help="whose frames must be predicted")
     parser.add_argument("--output", type=Path, metavar="FILE", help="figures (JSON), in the form of evaluate's")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="that read and count")
+    parser.add_argument("--processes", type=int, default=usable_cpus(), metavar="N", help="that read and count")
     return parser
 
 

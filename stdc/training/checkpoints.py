@@ -98,8 +98,8 @@ def save(folder: Path, checkpoint: Checkpoint, run_hash: str, keep: int) -> Path
         files.fsync_folder(folder)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise OSError(errno.ENOSPC, _no_space(folder, checkpoint), str(target)) from None
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(error.errno, _no_space(folder, checkpoint, error.errno), str(target)) from None
         raise
     _prune(folder, checkpoint.iteration, keep)
     return target
@@ -202,12 +202,16 @@ def _read_verified(path: Path, sha256: str) -> bytes:
     return data
 
 
-def _no_space(folder: Path, checkpoint: Checkpoint) -> str:
+def _no_space(folder: Path, checkpoint: Checkpoint, number: int) -> str:
     needed = sum(array.nbytes for arrays in (checkpoint.model, checkpoint.optimizer) for array in arrays.values())
-    free = "unknown"
-    with contextlib.suppress(OSError):
-        free = f"{shutil.disk_usage(folder).free / 1e6:.0f} MB"
+    free = "an unknown amount is free"
+    if number == errno.EDQUOT:
+        # The disk has room, of which this user gets no more; how much is known to its file server alone.
+        free = "the quota of this user is used up"
+    else:
+        with contextlib.suppress(OSError):
+            free = f"{shutil.disk_usage(folder).free / 1e6:.0f} MB are free"
     return (
         f"no space left for the checkpoint of iteration {checkpoint.iteration}: {needed / 1e6:.0f} MB are needed, "
-        f"{free} are free; earlier checkpoints are intact, free some space and start again"
+        f"{free}; earlier checkpoints are intact, free some space and start again"
     )

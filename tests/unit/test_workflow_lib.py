@@ -289,3 +289,41 @@ def test_more_devices_than_images_are_found_before_anything_runs(hardware, resou
     config = {**RECIPE, "hardware": {**RECIPE["hardware"], **hardware}}
     found = configuration.contradictions(config, [("tiny.yaml", {"train": {"global_batch": 16}})], {}, resources)
     assert found == [] if said is None else len(found) == 1 and said in found[0], found
+
+
+@pytest.mark.parametrize(
+    ("asked", "usable", "mask", "cores"),
+    # `all` on 64 CPUs of which a quota leaves 4; no quota; a number that the user chose; a mask tighter than the quota.
+    [(64, 4, 64, 4), (64, 64, 64, 64), (8, 4, 64, 8), (2, 2, 2, 2)],
+)
+def test_all_cores_are_those_that_the_quota_leaves(asked: int, usable: int, mask: int, cores: int) -> None:
+    assert session.cores_to_use(asked, usable, mask) == cores
+
+
+def failed(signal: str) -> session.FailedJob:
+    return session.FailedJob("train", "train (seed 0)", "logs/train/a.log", "", signal)
+
+
+def test_stage_killed_for_want_of_memory_is_told_with_what_to_lower() -> None:
+    words = session.memory_words(1, 400_000_000)
+    first, advice = session.explain([failed("SIGKILL")], {}, here=True, memory=words)[:2]
+    assert first.startswith(
+        "train (seed 0) was killed by SIGKILL, by the kernel for want of memory (the limit is 0.4 GB"
+    )
+    assert "limits.memory" in advice and "hardware.workers" in advice
+    # Killed by somebody, as far as is known.
+    assert "which is often for want of memory" in session.explain([failed("SIGKILL")], {}, here=True)[0]
+    assert session.memory_words(0, 400_000_000) is None
+    assert session.exit_code([failed("SIGKILL")], {}) == 1
+
+
+def test_stage_that_was_stopped_and_has_nothing_to_save_asks_for_another_start() -> None:
+    assert session.explain([failed("SIGTERM")], {}, here=True) == [
+        "train (seed 0) was stopped; the same command starts it again"
+    ]
+    assert session.exit_code([failed("SIGTERM")], {}) == 75
+    saved = {"logs/train/a.log": session.ProgramError("train", 75, "saved")}
+    other = session.FailedJob("evaluate", "evaluate", "logs/evaluate/a.log", "", "SIGTERM")
+    assert session.exit_code([failed(""), other], saved) == 75
+    # A stage that failed beside it is a failure.
+    assert session.exit_code([failed(""), session.FailedJob("evaluate", "evaluate", "b", "", "")], saved) == 1

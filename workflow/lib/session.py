@@ -32,6 +32,12 @@ ERROR_SUFFIX = ".error.json"
 EXIT_INPUT = 2
 EXIT_STOPPED = 75
 EXIT_INTERRUPTED = 130
+#: By these a scheduler, an engine or a person asks for the end.
+_STOPS = ("SIGTERM", "SIGINT")
+_MORE_MEMORY = (
+    "  give it more (docker run --memory, limits.memory of a pod, mem_mb on a cluster), or lower hardware.workers or "
+    "hardware.micro_batch; the same command goes on from the last checkpoint"
+)
 
 
 class ProgramError(NamedTuple):
@@ -98,11 +104,11 @@ def hold_lock(folder: Path) -> Optional[IO[str]]:
 
     Raises:
         BlockingIOError: another run holds it; the text says which.
-        PermissionError: the file, or the folder, is another user's; the text says so.
+        PermissionError: the file cannot be opened: it is another user's, say; the text says why.
     """
     try:
         handle = (folder / LOCK_FILE).open("a+", encoding="utf-8")
-    except PermissionError as error:
+    except OSError as error:
         raise PermissionError(
             f"{folder / LOCK_FILE}: {error.strerror}; work in a folder of your own, which --directory names"
         ) from None
@@ -123,10 +129,23 @@ def hold_lock(folder: Path) -> Optional[IO[str]]:
             raise
         print(f"{folder}: this file system has no locks; do not start a second run here", file=sys.stderr)
         return None
-    handle.truncate(0)
-    handle.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-    handle.flush()
+    with contextlib.suppress(OSError):
+        # On a full disk nobody learns who holds it; it is held all the same.
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        handle.flush()
     return handle
+
+
+def cores_to_use(asked: int, usable: int, mask: int) -> int:
+    """How many cores a run takes: `--cores all` counts the affinity mask, and not the quota of a container.
+
+    Args:
+        asked: for; where it is the whole mask, `all` is meant.
+        usable: what the quota leaves.
+        mask: CPUs of the affinity mask.
+    """
+    return usable if asked == mask and usable < mask else asked
 
 
 def be_patient() -> None:
@@ -198,13 +217,16 @@ def errors(logs: Path) -> Dict[str, ProgramError]:
     return found
 
 
-def explain(jobs: Sequence[FailedJob], left: Mapping[str, ProgramError], here: bool) -> List[str]:
+def explain(
+    jobs: Sequence[FailedJob], left: Mapping[str, ProgramError], here: bool, memory: Optional[str] = None
+) -> List[str]:
     """What failed and what to do about it, where the user looks first: at the end.
 
     Args:
         jobs: the jobs that Snakemake calls failed.
         left: what programs left, by log; also those that Snakemake stopped before they failed by themselves.
         here: the programs wrote their messages to this terminal, so one line for each is enough.
+        memory: what is known of killings for want of memory during this run (`memory_words`); None: nothing.
     """
     lines = []
     told = {job.log for job in jobs}
@@ -212,9 +234,13 @@ def explain(jobs: Sequence[FailedJob], left: Mapping[str, ProgramError], here: b
     for job in [*jobs, *stopped]:
         error = left.get(job.log)
         if error is None:
+            if job.signal in _STOPS:
+                lines.append(f"{job.label} was stopped; the same command starts it again")
+                continue
             how = f"was killed by {job.signal}" if job.signal else "failed"
-            hint = ", which is often for want of memory" if job.signal == "SIGKILL" else ""
+            hint = f", {memory or 'which is often for want of memory'}" if job.signal == "SIGKILL" else ""
             lines.append(f"{job.label} {how}{hint}; see {job.log}" if job.log else f"{job.label} {how}{hint}")
+            lines += [_MORE_MEMORY] if hint else []
             lines += [f"  {line}" for line in job.message.split("For further")[0].splitlines()]
             lines += [f"  {line}" for line in last_words(Path(job.log))] if job.log else []
         elif error.exit_code == EXIT_STOPPED:
@@ -231,10 +257,27 @@ def explain(jobs: Sequence[FailedJob], left: Mapping[str, ProgramError], here: b
 
 def exit_code(jobs: Sequence[FailedJob], left: Mapping[str, ProgramError]) -> int:
     """2 where every program that failed found the input wrong, 75 where all stopped on request and saved, else 1."""
-    codes = {left[job.log].exit_code if job.log in left else 1 for job in jobs} or {
-        error.exit_code for error in left.values()
-    }
+    codes = {_exit_code(job, left.get(job.log)) for job in jobs} or {error.exit_code for error in left.values()}
     return codes.pop() if codes in ({EXIT_INPUT}, {EXIT_STOPPED}) else 1
+
+
+def _exit_code(job: FailedJob, error: Optional[ProgramError]) -> int:
+    if error is not None:
+        return EXIT_STOPPED if error.exit_code == EXIT_INTERRUPTED and job.signal in _STOPS else error.exit_code
+    # A stage that has nothing to save ends by the signal itself.
+    return EXIT_STOPPED if job.signal in _STOPS else 1
+
+
+def memory_words(kills: int, limit: Optional[int]) -> Optional[str]:
+    """What the kernel did for want of memory, as the end of a sentence; None where it did nothing.
+
+    Args:
+        kills: processes that it killed in this control group during the run.
+        limit: bytes that the control group may hold.
+    """
+    if kills <= 0:
+        return None
+    return "by the kernel for want of memory" + (f" (the limit is {limit / 1e9:.1f} GB)" if limit else "")
 
 
 def closing_lines(results: Path) -> List[str]:

@@ -2,13 +2,14 @@
 import hashlib
 import json
 import os
+import runpy
 import sys
 from pathlib import Path
 
 import snakemake.logging
 import yaml
 from snakemake.exceptions import WorkflowError
-from snakemake.utils import validate
+from snakemake.utils import available_cpu_count, validate
 
 CODE = Path(workflow.basedir)
 sys.path.insert(0, str(CODE / "workflow" / "lib"))
@@ -77,6 +78,29 @@ def check_configuration():
 
 
 check_configuration()
+
+
+# ---- what the kernel allots to this run
+
+# The file is the programs' own and stands alone, so it is run by its path instead of being written twice.
+ALLOTTED = runpy.run_path(str(CODE / "stdc" / "machine" / "cgroup.py"))
+MEMORY_KILLS = ALLOTTED["memory_kills"]()
+
+
+def limit_cores():
+    """Let `--cores all` mean the CPUs that the run may use. Before any rule: their threads are cut to the cores."""
+    asked, mask = workflow.resource_settings.cores, available_cpu_count()
+    if not workflow.local_exec or asked is None:
+        return
+    cores = session.cores_to_use(asked, ALLOTTED["usable_cpus"](), mask)
+    if cores != asked:
+        workflow.resource_settings.cores = cores
+        workflow.global_resources["_cores"] = cores
+        if workflow.is_main_process:
+            print(f"stdc: {cores} of {mask} cores are used: this container has a CPU quota", file=sys.stderr)
+
+
+limit_cores()
 
 # Weights to be judged without a training. Their results stand where a training's would, in a folder of their own.
 WEIGHTS = config["weights"]
@@ -231,7 +255,9 @@ def explain_failure():
     """Say what failed in a line each; wrong input, and a stop on request, keep their exit codes."""
     jobs, left = TERMINAL.failures.jobs(), session.errors(Path("logs"))
     print(file=sys.stderr)
-    for line in session.explain(jobs, left, here=workflow.local_exec):
+    kills = ALLOTTED["memory_kills"]() - MEMORY_KILLS
+    memory = session.memory_words(kills, ALLOTTED["memory_limit"]())
+    for line in session.explain(jobs, left, here=workflow.local_exec, memory=memory):
         print(line if line.startswith(" ") else f"stdc: {line}", file=sys.stderr)
     sys.stderr.flush()
     code = session.exit_code(jobs, left)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 import program
 from stdc.files import sha256_file
+from stdc.machine.cgroup import usable_cpus
 from stdc.stages import read_evaluate_stage
 
 log = program.logger("export")
@@ -24,7 +24,7 @@ def arguments() -> argparse.ArgumentParser:
         ("output", "FOLDER", "gets network.onnx, network.pdiparams, its program, and export.json"),
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, metavar=kind, help=text)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="CPU threads")
+    parser.add_argument("--threads", type=int, default=usable_cpus(), metavar="N", help="CPU threads")
     return parser
 
 

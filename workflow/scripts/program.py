@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from stdc import files
 from stdc.errors import InputError, StdcError, shown_lines
+from stdc.machine.cgroup import usable_cpus
 from stdc.machine.kinds import DEFAULT_KIND, KINDS
 from stdc.machine.lifetime import die_with_parent, is_alive
 
@@ -152,7 +153,7 @@ def add_device_options(
     built.add_argument(
         "--threads",
         type=count,
-        default=(os.cpu_count() or 1) if known else None,
+        default=usable_cpus() if known else None,
         metavar="N",
         help="CPU threads per process",
     )

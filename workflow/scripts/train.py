@@ -58,7 +58,7 @@ def _train(options: argparse.Namespace, nodes: Nodes) -> None:
             device=options.device,
             devices=options.devices,
             threads=options.threads,
-            workers=options.workers,
+            workers=_workers(options.workers, options.devices),
             micro_batch=options.micro_batch,
             portable_sync_batch_norm=options.sync_batch_norm == "portable",
             nodes=nodes,
@@ -71,6 +71,17 @@ def _train(options: argparse.Namespace, nodes: Nodes) -> None:
         log=log,
     )
     job.run(sys.argv)
+
+
+def _workers(asked: int, devices: int) -> int:
+    """Data workers per device: as asked for, but no more than two per CPU. Their number changes no result."""
+    from stdc.machine.cgroup import usable_cpus
+
+    cpus = usable_cpus()
+    most = max(1, 2 * cpus // devices)
+    if asked > most and not ranks.in_rank():
+        log(f"{most} data workers per device, not {asked}: this process may use {cpus} CPUs")
+    return min(asked, most)
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -1,0 +1,90 @@
+"""Folders that a run writes to, looked at before Snakemake writes to them and would end in a traceback.
+
+Called by profiles/default, which Snakemake reads first.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Optional, Sequence
+
+_VARIABLE = "XDG_CACHE_HOME"
+#: What is written to try; a full disk refuses the block, a full quota as well.
+_TRIAL_BYTES = 4096
+
+
+def find_place_for_caches() -> None:
+    """Let caches go to the folder of temporary files where the user's own cannot be written, and say so.
+
+    Snakemake makes a folder there before it reads the Snakefile.
+    """
+    usual = Path(os.environ.get(_VARIABLE) or Path("~").expanduser() / ".cache")
+    problem = write_problem(usual / "snakemake")
+    if problem is None:
+        return
+    place = _own_folder(Path(tempfile.gettempdir()))
+    os.environ[_VARIABLE] = str(place)
+    print(
+        f"stdc: {usual}: {problem}; caches of this run go to {place} ({_VARIABLE} names another folder)",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def refuse_unwritable(argv: Sequence[str]) -> None:
+    """End Snakemake, in a line, where its working directory cannot be written or holds another user's run.
+
+    Args:
+        argv: the arguments of Snakemake, without the program's name.
+    """
+    place = Path.cwd()
+    for word, after in zip(argv, [*argv[1:], ""]):
+        if word in ("--directory", "-d"):
+            place = Path(after)
+        elif word.startswith("--directory="):
+            place = Path(word.partition("=")[2])
+    problem = write_problem(place)
+    if problem is None:
+        owner = _owner(place / ".snakemake")
+        if owner is None or owner == os.geteuid() or os.geteuid() == 0:
+            return
+        # Snakemake keeps notes there that only their owner may read.
+        problem = f"user {owner} has a run here, and this is user {os.geteuid()}"
+    print(
+        f"stdc: {place}: {problem}; work in a folder of your own, which --directory names", file=sys.stderr, flush=True
+    )
+    raise SystemExit(1)
+
+
+def _owner(path: Path) -> Optional[int]:
+    try:
+        return path.stat().st_uid
+    except OSError:
+        return None
+
+
+def write_problem(folder: Path) -> Optional[str]:
+    """Why nothing can be written to a folder that is made for it; None where it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as handle:
+            handle.write(bytes(_TRIAL_BYTES))
+            handle.flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _own_folder(temporary: Path) -> Path:
+    """The same folder in every run; a new one where somebody else has made that."""
+    folder = temporary / f"stdc-cache-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.is_symlink() or folder.lstat().st_uid != os.getuid() or write_problem(folder) is not None:
+            return Path(tempfile.mkdtemp(prefix="stdc-cache-"))
+    except OSError:
+        return temporary
+    return folder
