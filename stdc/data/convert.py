@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Set
 
 import cv2
+import numpy as np
 import PIL
 
 from stdc.data.frame_checks import decode_gray
@@ -17,7 +18,16 @@ from stdc.data.manifest import is_digest, read_manifest
 from stdc.data.png import encode_gray
 from stdc.data.polygons import draw_train_ids, parse_annotation
 from stdc.errors import InputError, shown
-from stdc.files import read_bytes, read_json, replace_bytes, sha256_file, sync_files, write_json
+from stdc.files import (
+    canonical_json,
+    read_bytes,
+    read_json,
+    replace_bytes,
+    sha256_file,
+    sha256_text,
+    sync_files,
+    write_json,
+)
 from stdc.machine.pool import run_parallel
 from stdc.progress import Progress
 
@@ -79,7 +89,7 @@ def convert_labels(
     )
     if line:
         line.finish()
-    labeled = {entry["split"] for entry, (_, has_class) in zip(entries, made) if has_class}
+    labeled = {entry["split"] for entry, raster in zip(entries, made) if raster.has_class}
     if entries and "train" not in labeled:
         raise InputError("train: not one pixel of a trained class in all label rasters; nothing could be learned")
     _remove_others(output, {raster_path(entry) for entry in entries})
@@ -90,7 +100,8 @@ def convert_labels(
         "manifest_sha256": manifest_sha256,
         # The rasters depend on how this version draws.
         "pillow": PIL.__version__ if source == POLYGONS else None,
-        "frames": {index_key(entry): digest for entry, (digest, _) in zip(entries, made)},
+        "frames": {index_key(entry): raster.sha256 for entry, raster in zip(entries, made)},
+        "pixels": {index_key(entry): raster.pixels_sha256 for entry, raster in zip(entries, made)},
     }
     write_json(index, content)
     return content
@@ -113,13 +124,43 @@ def read_index(path: Path, manifest_path: Path) -> Dict[str, str]:
     return dict(frames)
 
 
-def _convert(root: Path, output: Path, source: str, entry: Dict[str, Any]) -> Tuple[str, bool]:
-    """Write one raster; its SHA-256, and whether any of its pixels has a trained class."""
+def labels_digest(path: Path) -> str:
+    """One SHA-256 of what all rasters of an index show: equal pixels give an equal one, however they are compressed.
+
+    Raises:
+        InputError: no index, or one of an earlier version.
+    """
+    content = read_json(path)
+    pixels = content.get("pixels") if isinstance(content, dict) else None
+    frames = content.get("frames") if isinstance(content, dict) else None
+    if not isinstance(pixels, dict) or not isinstance(frames, dict) or set(pixels) != set(frames):
+        raise InputError(f"{shown(path)}: says of no raster, or not of all, what it shows; run convert_labels again")
+    if not all(is_digest(digest) for digest in pixels.values()):
+        raise InputError(f"{shown(path)}: pixels: SHA-256 digests are expected; run convert_labels again")
+    return sha256_text(canonical_json(pixels))
+
+
+class _Raster(NamedTuple):
+    """What is known of a raster once it is written.
+
+    Attributes:
+        sha256: of the file.
+        pixels_sha256: of its size and train ids; the file's bytes depend on what compresses them.
+        has_class: whether any of its pixels has a trained class.
+    """
+
+    sha256: str
+    pixels_sha256: str
+    has_class: bool
+
+
+def _convert(root: Path, output: Path, source: str, entry: Dict[str, Any]) -> _Raster:
+    """Write one raster."""
     label = entry["label"]
     try:
         data = read_bytes(root / label["path"])
     except InputError as error:
-        raise InputError(f"{error}, but the manifest names it; run check_dataset again") from None
+        raise InputError(f"{error}: in the manifest but not in the dataset; run check_dataset again") from None
     if hashlib.sha256(data).hexdigest() != label["sha256"]:
         raise InputError(f"{shown(label['path'])}: not the file that the manifest names; run check_dataset again")
     if source == LABEL_IDS:
@@ -128,7 +169,10 @@ def _convert(root: Path, output: Path, source: str, entry: Dict[str, Any]) -> Tu
         train_ids = draw_train_ids(parse_annotation(data))
     raster = encode_gray(train_ids)
     replace_bytes(output / raster_path(entry), raster)
-    return hashlib.sha256(raster).hexdigest(), bool(train_ids.min() != IGNORE)
+    height, width = train_ids.shape
+    pixels = hashlib.sha256(f"{height}x{width}\n".encode("ascii"))
+    pixels.update(np.ascontiguousarray(train_ids).data)
+    return _Raster(hashlib.sha256(raster).hexdigest(), pixels.hexdigest(), bool(train_ids.min() != IGNORE))
 
 
 def _remove_others(output: Path, wanted: Set[str]) -> None:

@@ -198,8 +198,8 @@ def _inputs(path: Path, provenance: Mapping[str, Any], resources: Path) -> Tuple
             findings.append(_located(path, key, inputs[key], _with_digest(beside.glob(pattern), inputs[key])))
     if inputs.get("labels") and manifest:
         index = manifest.parent / "labels.json"
-        frames = _object(index).get("frames")
-        same = isinstance(frames, dict) and sha256_text(canonical_json(frames)) == inputs["labels"]
+        pixels = _object(index).get("pixels")
+        same = isinstance(pixels, dict) and sha256_text(canonical_json(pixels)) == inputs["labels"]
         found = Finding(OK, f"{path}: labels", str(index)) if same else None
         findings.append(found or Finding(DIFFERS, f"{path}: labels", f"{index} names other rasters"))
     if inputs.get("backbone"):

@@ -71,8 +71,8 @@ def run_identity(
         portable_sync_batch_norm: whether ranks synchronize batch norms by collectives of ours.
         threads: CPU threads per process.
         device: kind of device.
-        inputs: SHA-256 by name: manifest, lists, label rasters, weights to start from (None: random initialization).
-            Where they lie does not count.
+        inputs: SHA-256 by name: manifest, lists, what the label rasters show, weights to start from (None: random
+            initialization). Where they lie does not count, nor how the rasters are compressed.
     """
     import cv2
     import numpy

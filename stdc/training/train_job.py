@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
 
 from stdc import files, provenance
+from stdc.data.convert import labels_digest
 from stdc.data.dataset import EvalDataset, TrainDataset
 from stdc.data.entries import read_entries, read_prepared
 from stdc.data.entry import Entry
@@ -142,7 +143,7 @@ class TrainJob:
             device=hardware.device,
             inputs={
                 "manifest": files.sha256_file(inputs.manifest),
-                "labels": files.sha256_text(files.canonical_json(dict(dataset.index))),
+                "labels": labels_digest(inputs.index),
                 "train_list": files.sha256_file(inputs.train_list),
                 # The validation images choose the best weights.
                 "val_list": files.sha256_file(inputs.val_list) if stage.loop.evaluate else None,

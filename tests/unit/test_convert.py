@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from PIL import Image, __version__
 from programs import assert_refused, run_program
 from tiny import make_tiny_dataset
 
-from stdc.data.convert import convert_labels, read_index
+from stdc.data import codecs
+from stdc.data.convert import convert_labels, labels_digest, read_index
 from stdc.data.inventory import check_dataset
 from stdc.errors import InputError
 from stdc.files import write_json
@@ -224,3 +226,34 @@ def test_disk_that_fails_when_all_is_written_leaves_no_index(tiny_dataset, tmp_p
     with pytest.raises(OSError, match="Input/output error"):
         convert(tiny_dataset)
     assert not (tmp_path / "labels.json").exists()
+
+
+def test_what_compresses_the_rasters_changes_files_and_no_run(tiny_dataset, tmp_path, convert, monkeypatch):
+    # With and without the faster library a raster has other bytes; the weights made from it are the same.
+    names = ("labels", "others", "changed")
+    convert(tiny_dataset, name=names[0])
+    monkeypatch.setattr(codecs, "deflate_runs", lambda data: zlib.compress(bytes(data), 9))
+    convert(tiny_dataset, name=names[1])
+    files_of = [json.loads((tmp_path / f"{name}.json").read_text())["frames"] for name in names[:2]]
+    assert all(files_of[0][key] != files_of[1][key] for key in files_of[0])
+    digests = [labels_digest(tmp_path / f"{name}.json") for name in names[:2]]
+    assert digests[0] == digests[1]
+
+    pixels = read(next(iter(sorted((tmp_path / "labels").rglob("*_labelTrainIds.png")))))
+    said = json.loads((tmp_path / "labels.json").read_text())["pixels"]
+    head = f"{pixels.shape[0]}x{pixels.shape[1]}\n".encode()
+    assert hashlib.sha256(head + pixels.tobytes()).hexdigest() in said.values()
+    monkeypatch.setattr(
+        "stdc.data.convert.LABEL_ID_TO_TRAIN_ID", np.roll(np.arange(256, dtype=np.uint8) % 19, 1), raising=True
+    )
+    convert(tiny_dataset, name=names[2])
+    assert labels_digest(tmp_path / "changed.json") != digests[0]
+
+
+@pytest.mark.parametrize("change", [lambda index: index.pop("pixels"), lambda index: index["pixels"].popitem()])
+def test_an_index_that_does_not_say_what_rasters_show_is_made_again(tiny_dataset, tmp_path, convert, change):
+    index = convert(tiny_dataset)
+    change(index)
+    (tmp_path / "labels.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"labels\.json: .*run convert_labels again"):
+        labels_digest(tmp_path / "labels.json")

@@ -49,7 +49,9 @@ def write_everything(place: Path) -> Path:
     manifest["frames"] = [{**entry, "label": None, "instance": None}]
     write_json(key / "manifest.json", manifest)
     rasters = {f"val/{FRAME}": sha256_file(raster)}
-    write_json(key / "labels.json", {"manifest_sha256": sha256_file(key / "manifest.json"), "frames": rasters})
+    shows = {f"val/{FRAME}": "ab" * 32}
+    index = {"manifest_sha256": sha256_file(key / "manifest.json"), "frames": rasters, "pixels": shows}
+    write_json(key / "labels.json", index)
     (key / "lists-1").mkdir()
     (key / "lists-1" / "val.txt").write_text("a,b\n")
     (key / "lists-1" / "train.txt").write_text("c,d\n")
@@ -59,7 +61,7 @@ def write_everything(place: Path) -> Path:
         "evaluation_code": DIGESTS.evaluation_code,
         "inputs": {
             "manifest": sha256_file(key / "manifest.json"),
-            "labels": sha256_text(canonical_json(rasters)),
+            "labels": sha256_text(canonical_json(shows)),
             "train_list": sha256_file(key / "lists-1" / "train.txt"),
             "val_list": sha256_file(key / "lists-1" / "val.txt"),
             "backbone": None,
