@@ -160,7 +160,9 @@ def _convert(root: Path, output: Path, source: str, entry: Dict[str, Any]) -> _R
     try:
         data = read_bytes(root / label["path"])
     except InputError as error:
-        raise InputError(f"{error}: in the manifest but not in the dataset; run check_dataset again") from None
+        raise InputError(
+            f"{shown(label['path'])}: in the manifest but not in the dataset ({error}); run check_dataset again"
+        ) from None
     if hashlib.sha256(data).hexdigest() != label["sha256"]:
         raise InputError(f"{shown(label['path'])}: not the file that the manifest names; run check_dataset again")
     if source == LABEL_IDS:
