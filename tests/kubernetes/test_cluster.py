@@ -191,7 +191,7 @@ def long_recipe(iterations: int) -> str:
 
 
 def test_job_whose_pod_is_deleted_gives_the_weights_of_the_local_run(cluster: Cluster, tmp_path: Path) -> None:
-    recipe, one = long_recipe(300), "{device: cpu, devices: 1, threads: 1, workers: 0}"
+    recipe, one = long_recipe(120), "{device: cpu, devices: 1, threads: 1, workers: 0}"
     volume = cluster.volume("one-pod")
     documents = [fit(each, one) if each["kind"] == "Job" else each for each in rendered("job")]
     documents.append(recipe_map(recipe))

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,22 @@ def test_newest_to_consider_can_be_given(tmp_path):
     for iteration in (1, 2, 3):
         checkpoints.save(tmp_path, make(iteration), RUN, keep=3)
     assert checkpoints.load_newest(tmp_path, RUN, print, newest=2).iteration == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "MB are free"), (errno.EDQUOT, "the quota of this user is used up")]
+)
+def test_full_disk_and_used_up_quota_are_told_and_leave_what_was_there(tmp_path, monkeypatch, number, words):
+    checkpoints.save(tmp_path, make(1), RUN, keep=2)
+
+    def refused(*_):
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(os, "posix_fallocate", refused)
+    with pytest.raises(
+        OSError, match=f"no space left for the checkpoint of iteration 2: 0 MB are needed, .*{words}"
+    ) as error:
+        checkpoints.save(tmp_path, make(2), RUN, keep=2)
+    assert error.value.errno == number
+    assert [path.name for path in tmp_path.iterdir()] == ["00000001"]
+    assert load(tmp_path)[0].iteration == 1

@@ -25,8 +25,9 @@ def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_home_that_can_be_written_is_used_in_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    work_folders.find_place_for_caches()
+    work_folders.find_places()
     assert "XDG_CACHE_HOME" not in os.environ and capsys.readouterr().err == ""
 
 
@@ -35,23 +36,25 @@ def test_home_that_cannot_be_written_is_told_and_another_place_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: str
 ) -> None:
     monkeypatch.setenv("HOME", home)
-    work_folders.find_place_for_caches()
-    place = tmp_path / f"stdc-cache-{os.getuid()}"
-    assert os.environ["XDG_CACHE_HOME"] == str(place) and place.stat().st_mode & 0o777 == 0o700
+    work_folders.find_places()
+    place = tmp_path / f"stdc-home-{os.getuid()}"
+    assert os.environ["HOME"] == str(place) and place.stat().st_mode & 0o777 == 0o700
     told = capsys.readouterr().err
-    assert told.startswith(f"stdc: {home}/.cache: ") and f"go to {place}" in told and len(told.splitlines()) == 1
+    assert told.startswith(f"stdc: {home}: ") and f"{place} takes its place in this run (HOME" in told
+    assert len(told.splitlines()) == 1
     # The next run, and the jobs of this one, use it without another word.
-    work_folders.find_place_for_caches()
+    work_folders.find_places()
     assert capsys.readouterr().err == ""
 
 
 def test_folder_that_somebody_else_has_made_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/proc")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/full")
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / f"stdc-cache-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
-    work_folders.find_place_for_caches()
+    (tmp_path / f"stdc-home-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    work_folders.find_places()
     place = Path(os.environ["XDG_CACHE_HOME"])
-    assert place.parent == tmp_path and place.name != f"stdc-cache-{os.getuid()}" and place.is_dir()
+    assert place.parent == tmp_path and place.name != f"stdc-home-{os.getuid()}" and place.is_dir()
 
 
 def as_another_user(code: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -161,6 +163,26 @@ def test_the_lock_is_held_once_and_dropped_by_a_kill(tmp_path: Path) -> None:
     handle = session.hold_lock(tmp_path)
     assert handle is not None
     handle.close()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
+def test_file_system_without_locks_is_told_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    assert session.hold_lock(tmp_path) is None
+    assert capsys.readouterr().err == f"{tmp_path}: this file system has no locks; do not start a second run here\n"
+    assert session.is_free(tmp_path)
+
+
+def test_lock_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    """Another user's, or on a file system that is read-only by now."""
+    (tmp_path / session.LOCK_FILE).mkdir()
+    with pytest.raises(PermissionError, match=r"stdc\.lock: Is a directory; work in a folder of your own"):
+        session.hold_lock(tmp_path)
 
 
 def test_last_words_of_a_log_that_is_not_there_are_none(tmp_path: Path) -> None:

@@ -11,27 +11,28 @@ import tempfile
 from pathlib import Path
 from typing import Optional, Sequence
 
-_VARIABLE = "XDG_CACHE_HOME"
 #: What is written to try; a full disk refuses the block, a full quota as well.
 _TRIAL_BYTES = 4096
 
 
-def find_place_for_caches() -> None:
-    """Let caches go to the folder of temporary files where the user's own cannot be written, and say so.
+def find_places() -> None:
+    """Let home and caches be a folder beside the temporary files where the user's own cannot be written, and say so.
 
-    Snakemake makes a folder there before it reads the Snakefile.
+    Snakemake makes a folder in the cache before it reads the Snakefile; Paddle and VisualDL make theirs in the home
+    folder when they are imported.
     """
-    usual = Path(os.environ.get(_VARIABLE) or Path("~").expanduser() / ".cache")
-    problem = write_problem(usual / "snakemake")
-    if problem is None:
-        return
-    place = _own_folder(Path(tempfile.gettempdir()))
-    os.environ[_VARIABLE] = str(place)
-    print(
-        f"stdc: {usual}: {problem}; caches of this run go to {place} ({_VARIABLE} names another folder)",
-        file=sys.stderr,
-        flush=True,
-    )
+    # Not Path.home(), which raises where the user is not known, as in a container.
+    home, cache = Path(os.path.expanduser("~")), os.environ.get("XDG_CACHE_HOME")  # noqa: PTH111
+    places = {"HOME": (home, write_problem(home) if home.is_dir() else "no such folder")}
+    if cache or places["HOME"][1] is None:
+        usual = Path(cache) if cache else home / ".cache"
+        places["XDG_CACHE_HOME"] = (usual, write_problem(usual / "snakemake"))
+    for variable, (folder, problem) in places.items():
+        if problem is not None:
+            place = _own_folder(Path(tempfile.gettempdir()))
+            os.environ[variable] = str(place)
+            message = f"stdc: {folder}: {problem}; {place} takes its place in this run ({variable} names another)"
+            print(message, file=sys.stderr, flush=True)
 
 
 def refuse_unwritable(argv: Sequence[str]) -> None:
@@ -80,11 +81,11 @@ def write_problem(folder: Path) -> Optional[str]:
 
 def _own_folder(temporary: Path) -> Path:
     """The same folder in every run; a new one where somebody else has made that."""
-    folder = temporary / f"stdc-cache-{os.getuid()}"
+    folder = temporary / f"stdc-home-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.is_symlink() or folder.lstat().st_uid != os.getuid() or write_problem(folder) is not None:
-            return Path(tempfile.mkdtemp(prefix="stdc-cache-"))
+            return Path(tempfile.mkdtemp(prefix="stdc-home-"))
     except OSError:
         return temporary
     return folder
