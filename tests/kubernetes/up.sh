@@ -102,7 +102,7 @@ start() {
     launch kubelet kubelet --kubeconfig kubeconfig --root-dir "$folder/kubelet" --cert-dir certificates \
         --container-runtime docker --docker-endpoint "unix://$folder/docker.sock" --pod-infra-container-image local/pause:1 \
         --hostname-override localhost --address 127.0.0.1 --cgroup-driver cgroupfs --cgroups-per-qos=false \
-        --enforce-node-allocatable= --eviction-hard= --fail-swap-on=false --healthz-port 0 --resolv-conf=
+        --enforce-node-allocatable= --eviction-hard= --image-gc-high-threshold 100 --fail-swap-on=false --healthz-port 0 --resolv-conf=
     until_ready kubelet 120 bash -c "kubectl get node localhost -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].status}' | grep -q True"
     echo "KUBECONFIG=$folder/kubeconfig"
     echo "DOCKER_HOST=unix://$folder/docker.sock"
