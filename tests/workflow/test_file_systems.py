@@ -40,7 +40,7 @@ def test_share_without_locks_and_a_home_without_room_end_in_the_same_weights(tmp
     library = tmp_path / "share.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(SHARE), "-ldl"], check=True)
     share = Elsewhere(tmp_path / "share", LD_PRELOAD=str(library), HOME="/proc", TMPDIR=str(tmp_path))
-    outcome = share("--cores", 2, "--configfile", TINY)
+    outcome = share("--cores", 2, "--configfile", TINY, timeout_s=280)
     assert outcome.returncode == 0, outcome.text
     assert "Traceback" not in outcome.text
     assert "this file system has no locks; do not start a second run here" in outcome.text
