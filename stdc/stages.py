@@ -2,7 +2,7 @@
 
 A rule writes for each stage the sections of the configuration that it depends on (`STAGES` in
 `workflow/rules/common.smk`). A program reads its file here into a frozen dataclass; below the door no mapping is passed
-on.
+on. The file of `report` is read by `stdc.results.folder.read_report_stage`, because comparisons read it too.
 """
 
 from __future__ import annotations

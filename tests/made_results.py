@@ -13,6 +13,8 @@ import numpy as np
 from stdc import recipe
 from stdc.data.labels import TRAIN_NAMES
 from stdc.evaluation import metrics
+from stdc.results.folder import ReportStage
+from stdc.results.folder import report_stage as parsed
 
 PROTOCOLS = (("single_scale", [1.0], False), ("flip", [1.0], True))
 
@@ -175,6 +177,11 @@ def report_config(**changed: Any) -> Dict[str, Any]:
     }
     config.update(changed)
     return config
+
+
+def report_stage(**changed: Any) -> ReportStage:
+    """The same, parsed."""
+    return parsed(report_config(**changed), "report.json")
 
 
 def manifest(train: int = 48, val: int = 16, val_names: Optional[Sequence[str]] = None) -> Dict[str, Any]:

@@ -39,7 +39,7 @@ ROOMS: Dict[str, Set[str]] = {
     "machine": set(),
     "nn": set(),
     "data": {"machine"},
-    "published": {"data", "evaluation"},
+    "published": {"data", "evaluation", "prediction"},
     "weights": {"nn"},
     "prediction": {"data", "machine", "nn", "weights"},
     "evaluation": {"data", "machine", "prediction"},

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scrip
 
 import program
 from stdc.errors import InputError
-from stdc.results.folder import read_config
+from stdc.results.folder import read_report_stage
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,8 +46,8 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(options: argparse.Namespace) -> None:
-    config = read_config(options.results / "config" / "report.json")
-    if config["dataset_kind"] != "synthetic":
+    stage = read_report_stage(options.results / "config" / "report.json")
+    if stage.dataset_kind != "synthetic":
         raise InputError(
             f"{options.results}: not of the generated dataset; pictures of another one may not be passed on"
         )

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scrip
 import program
 from stdc.errors import InputError
 from stdc.published import recipe_diff
+from stdc.recipe import resolve
 from stdc.stages import read_configuration
 
 
@@ -39,7 +40,7 @@ def main(options: argparse.Namespace) -> None:
         raise InputError(f"{options.config}: a section train is expected")
     hardware = config.get("hardware") or {}
     devices = options.devices if options.devices is not None else hardware.get("devices") or 1
-    rows = recipe_diff.compare(config["train"], devices)
+    rows = recipe_diff.compare(resolve(config["train"]), devices)
     print(recipe_diff.as_markdown(rows) if options.markdown else recipe_diff.as_text(rows, sys.stdout.isatty()))
 
 

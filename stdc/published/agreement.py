@@ -14,10 +14,10 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from stdc import recipe
 from stdc.errors import InputError
 from stdc.evaluation import metrics as official
 from stdc.files import sha256_text
+from stdc.published.configured_run import ConfiguredRun
 from stdc.published.evidence import FIRST_SEEN
 
 #: Tolerance between a stored score and the one recomputed from the integers: both are the same double, or rounded once.
@@ -53,14 +53,14 @@ class RunFiles:
     """The files of one run.
 
     Attributes:
-        config: sections `model`, `train`, `evaluate`, `data` of the configuration.
+        configured: what the configuration says of the run.
         manifest_path, manifest, manifest_sha256: the dataset's manifest.
         list_paths, list_sha256: of the lists "train" and "val", by name; a list that is not given is absent.
         val_frames: names of the frames of the validation list.
         seeds: at least one.
     """
 
-    config: Mapping[str, Any]
+    configured: ConfiguredRun
     manifest_path: Path
     manifest: Mapping[str, Any]
     manifest_sha256: str
@@ -118,9 +118,8 @@ def _manifest(run: RunFiles) -> Iterator[str]:
     foreign = sorted(set(run.val_frames) - set(frames["val"]))
     if foreign:
         yield f"{run.list_paths['val']}: {_short(foreign[0])}; {name}: no such validation frame"
-    expect = (run.config.get("data") or {}).get("expect")
-    if expect is not None:
-        yield from _pair(f"{name}: expected", run.manifest.get("expected"), "configuration: data.expect", expect)
+    expected = run.configured.expected
+    yield from _pair(f"{name}: expected", run.manifest.get("expected"), "configuration: data.expect", expected)
 
 
 def _scores(
@@ -152,12 +151,9 @@ def _scores(
         frames = [image.get("frame") for image in document["per_image"]]
         if frames != sorted(run.val_frames):
             yield f"{name}: per_image has {len(frames)} frames; {val_list}: other frames, or another order"
-    asked = (run.config.get("evaluate") or {}).get("protocols")
-    if asked is not None:
-        found = [_protocol(entry["protocol"]) for entry in entries]
-        yield from _pair(
-            f"{name}: protocols", found, "configuration: evaluate.protocols", [_protocol(one) for one in asked]
-        )
+    found = [_protocol(entry["protocol"]) for entry in entries]
+    asked = [tuple(protocol) for protocol in run.configured.protocols]
+    yield from _pair(f"{name}: protocols", found, "configuration: evaluate.protocols", asked)
 
 
 def _derived(where: str, entry: Mapping[str, Any]) -> Iterator[str]:
@@ -197,8 +193,8 @@ def _provenance(run: RunFiles, seed: SeedFiles, provenance: Mapping[str, Any]) -
         # Without evaluation during training the validation list plays no part in it.
         if split == "train" or used is not None:
             yield from _pair(f"{name}: identity.inputs.{split}_list", used, str(run.list_paths[split]), sha256)
-    wanted = _plain(recipe.resolve(run.config["train"]).as_dict())
-    network = _plain(dataclasses.asdict(recipe.part_of(recipe.Network, run.config["model"])))
+    wanted = _plain(run.configured.recipe.as_dict())
+    network = _plain(dataclasses.asdict(run.configured.network))
     for part, expected in (("recipe", wanted), ("network", network)):
         said = (made_of if part == "network" else provenance).get(part)
         if not isinstance(said, Mapping):
@@ -213,7 +209,7 @@ def _history(run: RunFiles, seed: SeedFiles) -> Iterator[str]:
     steps = [int(event["iteration"]) for event in seed.history or ()]
     if steps != sorted(steps):
         yield f"{name}: its iterations do not ascend; it is not the history of one training"
-    iterations = recipe.resolve(run.config["train"]).schedule.iterations
+    iterations = run.configured.recipe.schedule.iterations
     yield from _pair(f"{name}: last iteration", max(steps, default=0), "configuration: train.iterations", iterations)
 
 
@@ -224,10 +220,10 @@ def _weights(run: RunFiles, seed: SeedFiles) -> Iterator[str]:
     yield from _pair(name, found, f"that of {run.seeds[0].folder}", first)
     if seed.provenance is None or found is None:
         return
-    for key in ("init_from", "pretrained"):
-        wanted = (run.config["model"].get(key) or {}).get("sha256")
-        if wanted not in (None, FIRST_SEEN) and (run.config["model"].get(key) or {}).get("source") is not None:
-            yield from _pair(name, found, f"configuration: model.{key}.sha256", wanted)
+    start = run.configured.start
+    if start.source is not None and start.sha256 not in (None, FIRST_SEEN):
+        key = "init_from" if start.whole else "pretrained"
+        yield from _pair(name, found, f"configuration: model.{key}.sha256", start.sha256)
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 from stdc import recipe
 from stdc.data import cityscapes
+from stdc.published.configured_run import ConfiguredRun, Start
 
 #: Frames of the official splits.
 TRAIN_FRAMES = sum(cityscapes.CITIES["train"].values())
@@ -88,21 +89,6 @@ class Evaluation:
         return protocol_key(self.scales, self.flip)
 
 
-@dataclasses.dataclass(frozen=True)
-class Start:
-    """What the training starts from.
-
-    Attributes:
-        source: as the configuration names it; None for random weights.
-        sha256: of the file, as the configuration asks for it; "first-seen" where the first download is believed.
-        whole: whether a whole trained network was taken (`model.init_from`), not the backbone alone.
-    """
-
-    source: Optional[str]
-    sha256: Optional[str] = None
-    whole: bool = False
-
-
 class WeightsFile(NamedTuple):
     """The file with weights that a run took, as the run recorded it.
 
@@ -164,13 +150,10 @@ class SeedMetrics:
 
 
 def evidence_of_results(
+    run: ConfiguredRun,
     *,
-    name: str,
     dataset_kind: str,
     manifest: Mapping[str, Any],
-    model: Mapping[str, Any],
-    train: Mapping[str, Any],
-    data: Mapping[str, Any],
     seeds: Sequence[SeedMetrics],
     given_weights: Optional[str] = None,
     micro_batch: Optional[int] = None,
@@ -178,36 +161,35 @@ def evidence_of_results(
     """What a finished run shows.
 
     Args:
+        run: its configuration.
+        dataset_kind: see `DatasetFacts`.
         manifest: `manifest.json` of the dataset check.
-        model, train, data: these sections of the configuration.
         seeds: at least one.
         given_weights, micro_batch: see `Evidence`.
     Raises:
-        InputError: a section holds a value that is out of its range.
         ValueError: no seed.
     """
     if not seeds:
-        raise ValueError(f"{name}: no seed")
-    subset = data.get("subset") or {}
+        raise ValueError(f"{run.name}: no seed")
     metrics = [metrics for seed in seeds for metrics in (seed.metrics, seed.best) if metrics is not None]
     return Evidence(
-        name=name,
+        name=run.name,
         seeds=tuple(seed.seed for seed in seeds),
         dataset=DatasetFacts(
             kind=dataset_kind,
             expected=str(manifest.get("expected")),
             frames={split: _frames(manifest, split) for split in ("train", "val")},
-            train_subset=subset.get("train"),
-            val_subset=subset.get("val"),
+            train_subset=run.subset.get("train"),
+            val_subset=run.subset.get("val"),
             label_source=manifest.get("label_source"),
             repeated=repeated_pictures(manifest),
             absent_classes=tuple(
                 sorted({key for one in metrics for key, iou in (one.get("class_iou") or {}).items() if iou is None})
             ),
         ),
-        network=recipe.part_of(recipe.Network, model),
-        start=start_of(model),
-        recipe=recipe.resolve(train),
+        network=run.network,
+        start=run.start,
+        recipe=run.recipe,
         evaluations=_evaluations(seeds),
         given_weights=given_weights,
         micro_batch=micro_batch,
@@ -220,17 +202,6 @@ def _weights_file(record: Optional[Mapping[str, Any]]) -> Optional[WeightsFile]:
     if record is None or not record.get("sha256"):
         return None
     return WeightsFile(str(record["sha256"]), record.get("checksum") == FIRST_SEEN)
-
-
-def start_of(model: Mapping[str, Any]) -> Start:
-    """What a `model` section starts the training from."""
-    whole = model.get("init_from")
-    if isinstance(whole, Mapping) and whole.get("source") is not None:
-        return Start(str(whole["source"]), whole.get("sha256"), whole=True)
-    pretrained = model.get("pretrained") or {}
-    if pretrained.get("source") is None:
-        return Start(None)
-    return Start(str(pretrained["source"]), pretrained.get("sha256"))
 
 
 def repeated_pictures(manifest: Mapping[str, Any]) -> Tuple[str, ...]:

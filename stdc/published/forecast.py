@@ -10,10 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
-from stdc import recipe
 from stdc.data import cityscapes
-from stdc.errors import InputError
-from stdc.published.evidence import TRAIN_FRAMES, VAL_FRAMES, DatasetFacts, Evaluation, Evidence, start_of
+from stdc.published.configured_run import ConfiguredRun
+from stdc.published.evidence import TRAIN_FRAMES, VAL_FRAMES, DatasetFacts, Evaluation, Evidence
 from stdc.published.figures import Reference
 from stdc.published.planned_cost import cost_lines, known_speed
 from stdc.published.planned_dataset import Dataset, look_at_dataset
@@ -26,57 +25,46 @@ _PRECISION = "float32"
 _BRIEF = 3
 
 
-def planned_evidence(config: Mapping[str, Any], dataset: Dataset, devices: int = 1) -> Evidence:
+def planned_evidence(run: ConfiguredRun, dataset: Dataset, devices: int = 1) -> Evidence:
     """What the verdict will know of a run of this configuration, as far as it is known now.
 
     Args:
-        config: the configuration with its defaults filled in.
         devices: that the global batch is divided over.
-    Raises:
-        InputError: a key is missing or wrong.
     """
-    for section in ("model", "train", "evaluate"):
-        if not isinstance(config.get(section), Mapping):
-            raise InputError(f"configuration: section {section!r} is missing; give a recipe of config/")
-    data, train = config.get("data") or {}, config["train"]
-    subset = data.get("subset") or {}
-    expected = str(data.get("expect", "any"))
-    official = expected == "cityscapes"
+    official = run.expected == "cityscapes"
     frames = dataset.frames
     if official and frames is None and dataset.kind != "synthetic":
         # The dataset check lets nothing else pass.
         frames = {"train": TRAIN_FRAMES, "val": VAL_FRAMES}
-    images = subset.get("val") if subset.get("val") is not None else (frames or {}).get("val")
+    images = run.subset.get("val", (frames or {}).get("val"))
     planned = tuple(
         Evaluation(
-            name=str(protocol.get("name")),
-            scales=tuple(float(scale) for scale in protocol.get("scales") or (1.0,)),
-            flip=bool(protocol.get("flip")),
+            name=protocol.name,
+            scales=protocol.scales,
+            flip=protocol.flip,
             size=cityscapes.IMAGE_SIZE if official else None,
             size_known=official,
             precision=_PRECISION,
-            images=() if images is None else (int(images),),
-            backend=str(config["evaluate"].get("backend") or "paddle"),
+            images=() if images is None else (images,),
+            backend=run.evaluation.backend,
         )
-        for protocol in config["evaluate"].get("protocols") or ({"name": "single_scale"},)
+        for protocol in run.protocols
     )
-    trained = recipe.resolve(train)
-    micro_batch = (config.get("hardware") or {}).get("micro_batch")
     return Evidence(
-        name=str(config.get("name")),
-        seeds=tuple(config.get("seeds") or (0,)),
+        name=run.name,
+        seeds=run.seeds,
         dataset=DatasetFacts(
             kind=dataset.kind,
-            expected=expected,
+            expected=run.expected,
             frames=frames,
-            train_subset=subset.get("train"),
-            val_subset=subset.get("val"),
+            train_subset=run.subset.get("train"),
+            val_subset=run.subset.get("val"),
         ),
-        network=recipe.part_of(recipe.Network, config["model"]),
-        start=start_of(config["model"]),
-        recipe=trained,
-        micro_batch=trained.schedule.images_per_pass(devices, micro_batch),
-        evaluations={"final": planned, **({"best": planned} if train.get("evaluate", True) else {})},
+        network=run.network,
+        start=run.start,
+        recipe=run.recipe,
+        micro_batch=run.recipe.schedule.images_per_pass(devices, run.micro_batch),
+        evaluations={"final": planned, **({"best": planned} if run.loop.evaluate else {})},
     )
 
 
@@ -96,7 +84,7 @@ class Outlook(NamedTuple):
 
 
 def look_ahead(
-    config: Mapping[str, Any],
+    run: ConfiguredRun,
     *,
     dataset: Optional[str],
     folder: Path,
@@ -107,16 +95,15 @@ def look_ahead(
     """The forecast of a configuration.
 
     Args:
-        config: with its defaults filled in.
         dataset: the user's folder; None for a generated one.
         folder: working directory of the run, where finished runs tell a speed.
         device, devices: kind and number of devices.
         brief: see `figure_lines`.
     Raises:
-        InputError: a key is missing or wrong, or there is no such dataset.
+        InputError: there is no such dataset.
     """
-    seen = look_at_dataset(config, dataset)
-    evidence = planned_evidence(config, seen, devices)
+    seen = look_at_dataset(run, dataset)
+    evidence = planned_evidence(run, seen, devices)
     reference = load_reference()
     found = forecast(evidence, reference)
     speed = known_speed(evidence, folder, device, devices)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, Mapping, NamedTuple, Optional
+from typing import Dict, NamedTuple, Optional
 
 from stdc.data.layout import IMAGE, IMAGE_TREE, SUFFIXES, WRAPPERS, shown
 from stdc.errors import InputError
-
-_SPLITS = ("train", "val")
+from stdc.published.configured_run import SPLITS, ConfiguredRun
 
 
 class Dataset(NamedTuple):
@@ -26,7 +25,7 @@ class Dataset(NamedTuple):
     frames: Optional[Dict[str, int]]
 
 
-def look_at_dataset(config: Mapping[str, Any], folder: Optional[str]) -> Dataset:
+def look_at_dataset(run: ConfiguredRun, folder: Optional[str]) -> Dataset:
     """What will be trained and evaluated on.
 
     Args:
@@ -35,18 +34,17 @@ def look_at_dataset(config: Mapping[str, Any], folder: Optional[str]) -> Dataset
         InputError: no such folder.
     """
     if folder is None:
-        synthetic = config.get("synthetic") or {}
-        if (config.get("data") or {}).get("expect") == "cityscapes":
+        if run.expected == "cityscapes":
             return Dataset("folder", "none given yet; a forecast for the full Cityscapes", None)
-        counts = {split: int(synthetic[split]) for split in _SPLITS if split in synthetic}
-        return Dataset("synthetic", "generated, a mini-Cityscapes", counts if len(counts) == len(_SPLITS) else None)
+        counts = dict(run.generated)
+        return Dataset("synthetic", "generated, a mini-Cityscapes", counts if len(counts) == len(SPLITS) else None)
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise InputError(f"dataset: {shown(str(root))}: no such folder")
     trees = (root / IMAGE_TREE, root / WRAPPERS[IMAGE_TREE] / IMAGE_TREE)
     if not any(tree.is_dir() for tree in trees) and (root / f"{WRAPPERS[IMAGE_TREE]}.zip").is_file():
         return Dataset("archives", shown(str(root)), _frames_in_archive(root / f"{WRAPPERS[IMAGE_TREE]}.zip"))
-    images = {split: sum(_count(tree / split) for tree in trees) for split in _SPLITS}
+    images = {split: sum(_count(tree / split) for tree in trees) for split in SPLITS}
     return Dataset("folder", shown(str(root)), images)
 
 
@@ -61,4 +59,4 @@ def _frames_in_archive(path: Path) -> Optional[Dict[str, int]]:
     except (OSError, zipfile.BadZipFile, ValueError, RuntimeError):
         # Whether the archive is sound is for extract_dataset to say.
         return None
-    return {split: sum(f"{IMAGE_TREE}/{split}/" in name for name in names) for split in _SPLITS}
+    return {split: sum(f"{IMAGE_TREE}/{split}/" in name for name in names) for split in SPLITS}

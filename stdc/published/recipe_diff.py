@@ -64,15 +64,14 @@ class Row(NamedTuple):
 COLUMNS = ("this run", "paddleseg", "authors", "mmseg")
 
 
-def compare(train: Mapping[str, Any], devices: int) -> List[Row]:
-    """The table for a `train` section on a number of devices.
+def compare(trained: recipe.TrainRecipe, devices: int) -> List[Row]:
+    """The table for a recipe on a number of devices.
 
     Raises:
-        InputError: the section is no recipe, or its batch cannot be divided.
+        InputError: its batch has fewer images than there are devices.
     """
-    resolved = recipe.resolve(train)
-    resolved.schedule.per_device_batch(devices)
-    columns: Dict[str, Dict[str, Any]] = {"this run": {**resolved.as_dict(), "devices": devices}}
+    trained.schedule.per_device_batch(devices)
+    columns: Dict[str, Dict[str, Any]] = {"this run": {**trained.as_dict(), "devices": devices}}
     for preset, schedule in _PUBLISHED.items():
         published = recipe.resolve({**schedule, "preset": preset, "crop_height": 512, "crop_width": 1024})
         columns[preset] = {**published.as_dict(), "devices": schedule["devices"]}

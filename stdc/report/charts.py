@@ -125,7 +125,7 @@ def _published(results: Results, verdict: Mapping[str, Any]) -> Optional[Band]:
     rows = [
         row
         for row in verdict["comparisons"]
-        if row["backbone"] == results.config["model"]["backbone"]
+        if row["backbone"] == results.stage.run.network.backbone
         and row["ever_comparable"]
         and list(row["protocol"]["scales"]) == [1.0]
         and not row["protocol"]["flip"]

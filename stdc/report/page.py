@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import stdc
-from stdc import recipe
 from stdc.data.labels import CATEGORY_NAMES
 from stdc.evaluation.metrics import mean_score
 from stdc.published import recipe_diff, words
@@ -71,6 +70,7 @@ def render(
         The whole page.
     """
     shared = pictures is None
+    stage, run = results.stage, results.stage.run
     first = results.seeds[0]
     small, small_values = class_charts(results)
     rows = tables.recipe_rows(results)
@@ -79,13 +79,13 @@ def render(
         .get_template(TEMPLATE)
         .render(
             style=style_sheet(),
-            name=results.config["name"],
-            backbone=str(results.config["model"].get("backbone", "")).upper(),
-            dataset=DATASETS.get(results.config["dataset_kind"], results.config["dataset_kind"]),
+            name=run.name,
+            backbone=run.network.backbone.upper(),
+            dataset=DATASETS.get(stage.dataset_kind, stage.dataset_kind),
             version=stdc.__version__,
             date=results_date(results),
             verdict=verdict,
-            given=words.given_name(results.config.get("weights")),
+            given=words.given_name(stage.given_weights),
             decisive=next(row for row in verdict["comparisons"] if row["id"] == verdict["decisive"]),
             verdict_style=_VERDICT_STYLES.get(verdict["verdict"], "neutral"),
             forecast=_forecast_text(results, reference),
@@ -108,23 +108,21 @@ def render(
             counts=tables.count_rows(first.metrics["confusion"], list(first.metrics["class_iou"])),
             worst=tables.worst_frames(first.metrics),
             pictures=pictures,
-            generated=results.config["dataset_kind"] == "synthetic",
+            generated=stage.dataset_kind == "synthetic",
             other_page=other_page,
             speed=tables.speed_rows(results),
             costs=results.costs,
-            published_speeds=[
-                speed for speed in reference.speeds if speed.backbone == results.config["model"]["backbone"]
-            ],
+            published_speeds=[speed for speed in reference.speeds if speed.backbone == run.network.backbone],
             sources=reference.sources,
             recipe_rows=rows,
             recipe_differences=[row for row in rows if row["deviates"]],
             recipe_columns=recipe_diff.COLUMNS[1:],
-            preset=recipe.resolve(results.config["train"]).preset,
+            preset=run.recipe.preset,
             dataset_facts=dataset_facts(results),
             cities=city_counts(results.manifest),
             provenance=[provenance_of(seed, shared) for seed in results.seeds],
             command=command_text(list(results.command), shared) if results.command else "",
-            recipe_text=recipe_text(results.config, shared),
+            recipe_text=recipe_text(stage.document, shared),
             citation=bibtex(first.provenance.get("commit")),
             files=[(path, words) for path, words in results.files if not shared or "/" not in path],
         )
@@ -135,8 +133,8 @@ def _forecast_text(results: Results, reference: Reference) -> str:
     """What could be said before training, from the configuration and the number of images alone."""
     splits = results.manifest.get("splits") or {}
     frames = {split: int((splits.get(split) or {}).get("frames", 0)) for split in ("train", "val")}
-    dataset = Dataset(str(results.config["dataset_kind"]), "", frames)
-    found = forecast(planned_evidence(results.config, dataset), reference)
+    dataset = Dataset(results.stage.dataset_kind, "", frames)
+    found = forecast(planned_evidence(results.stage.run, dataset), reference)
     rows = [row for row in found["rows"] if row["id"] in found["comparable"]]
     figures = ", ".join(f"{row['published']:.2f} % ({row['framework']})" for row in rows)
     return f"comparable with {figures}" if rows else "comparable with no published figure"
@@ -185,7 +183,7 @@ def _spread_note(spread: Optional[Mapping[str, Any]]) -> str:
 
 def _published(verdict: Mapping[str, Any], results: Results) -> Dict[str, List[Mapping[str, Any]]]:
     """Comparisons with figures of the same network, and the others."""
-    backbone = results.config["model"]["backbone"]
+    backbone = results.stage.run.network.backbone
     rows = [dict(row, style=_VERDICT_STYLES[row["verdict"]]) for row in verdict["comparisons"]]
     return {
         "same": [row for row in rows if row["backbone"] == backbone and row["ever_comparable"]],

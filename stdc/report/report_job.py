@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, 
 from stdc.errors import InputError
 from stdc.files import sha256_file, write_json, write_text
 from stdc.published.agreement import RunFiles, SeedFiles, check_agreement
+from stdc.published.configured_run import ConfiguredRun
 from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
 from stdc.results.folder import (
+    ReportStage,
     Results,
     SeedResult,
     files_of,
-    read_config,
     read_dataset_manifest,
+    read_report_stage,
     read_seed,
 )
 from stdc.results.stage_costs import read_stage_costs
@@ -78,30 +80,28 @@ class ReportJob:
         """
         from stdc.report import page
 
-        config = read_config(self.config)
+        stage = read_report_stage(self.config)
         manifest = read_dataset_manifest(self.manifest)
-        seeds = [read_seed(self.results / f"seed{seed}", seed) for seed in config["seeds"]]
+        seeds = [read_seed(self.results / f"seed{seed}", seed) for seed in stage.run.seeds]
         results = Results(
-            config=config,
+            stage=stage,
             manifest=manifest,
             manifest_sha256=sha256_file(self.manifest),
             seeds=seeds,
             costs=read_stage_costs(self.benchmarks),
-            files=files_of(self.results, config["seeds"], beside={self.verdict.name, self.shared.name}),
+            files=files_of(self.results, stage.run.seeds, beside={self.verdict.name, self.shared.name}),
             command=self.command,
         )
-        check_agreement(self._run_files(config, manifest, results.manifest_sha256, seeds))
+        check_agreement(self._run_files(results))
         reference = load_reference()
         verdict = judge(results.evidence(), reference)
-        pictures = self._pictures(config, seeds[0])
+        pictures = self._pictures(stage, seeds[0])
         write_text(self.shared, page.render(results, verdict, reference, None))
         write_text(self.report, page.render(results, verdict, reference, pictures, self.shared.name))
         write_json(self.verdict, verdict)
         return verdict
 
-    def _run_files(
-        self, config: Mapping[str, Any], manifest: Mapping[str, Any], manifest_sha256: str, seeds: Sequence[SeedResult]
-    ) -> RunFiles:
+    def _run_files(self, results: Results) -> RunFiles:
         """What is said twice in the files of this run, for the check that it is the same."""
         from stdc.data.layout import IMAGE, SUFFIXES, frame_of
         from stdc.data.lists import read_lines
@@ -111,13 +111,13 @@ class ReportJob:
             return sha256_file(path) if path.exists() else None
 
         lists = {"val": self.val_list, **({"train": self.train_list} if self.train_list else {})}
-        lines = read_lines(self.val_list, str(config["data"].get("separator", ",")))
-        given = config.get("weights") is not None
+        lines = read_lines(self.val_list, results.stage.separator)
+        given = results.stage.given_weights is not None
         return RunFiles(
-            config=config,
+            configured=results.stage.run,
             manifest_path=self.manifest,
-            manifest=manifest,
-            manifest_sha256=manifest_sha256,
+            manifest=results.manifest,
+            manifest_sha256=results.manifest_sha256,
             list_paths=lists,
             list_sha256={split: sha256_file(path) for split, path in lists.items()},
             val_frames=[str(frame_of(line.image, SUFFIXES[IMAGE])) for line in lines],
@@ -133,23 +133,22 @@ class ReportJob:
                     provenance=None if given else seed.provenance,
                     weights=seed.weights_record,
                 )
-                for seed in seeds
+                for seed in results.seeds
             ],
         )
 
-    def _pictures(self, config: Mapping[str, Any], result: SeedResult) -> List[Picture]:
+    def _pictures(self, stage: ReportStage, result: SeedResult) -> List[Picture]:
         """Pictures of some validation frames with the first seed's final weights."""
-        count = int(config["report"].get("overlays") or 0)
         per_image: Sequence[Mapping[str, Any]] = result.metrics.get("per_image") or []
         weights = self.results / f"seed{result.seed}" / "model.pdparams"
-        if count < 1 or not per_image or not weights.exists():
+        if stage.overlays < 1 or not per_image or not weights.exists():
             return []
         from stdc.report.frame_pictures import choose_frames, make_pictures
 
-        choices = choose_frames(per_image, count)
+        choices = choose_frames(per_image, stage.overlays)
         frames = [str(per_image[choice.position]["frame"]) for choice in choices]
-        pairs = self._pairs(str(config["data"].get("separator", ",")), frames)
-        predict = self._predictor(config, result, weights)
+        pairs = self._pairs(stage.separator, frames)
+        predict = self._predictor(stage.run, result, weights)
         return make_pictures(
             per_image, choices, pairs, lambda position: predict(pairs[str(per_image[position]["frame"])])
         )
@@ -165,24 +164,25 @@ class ReportJob:
             raise InputError(f"{self.val_list}: {missing[0]} was evaluated but is not in the list; run evaluate again")
         return pairs
 
-    def _predictor(self, config: Mapping[str, Any], result: SeedResult, weights: Path) -> Callable[[Entry], np.ndarray]:
+    def _predictor(self, run: ConfiguredRun, result: SeedResult, weights: Path) -> Callable[[Entry], np.ndarray]:
         """A function from a frame's files to train ids (H, W), under the main protocol."""
-        from stdc import recipe
         from stdc.data.dataset import EvalDataset
         from stdc.machine import devices
 
-        devices.prepare(self.device, self.threads, devices.kernel_flags(recipe.kernels_of(config["train"])))
+        devices.prepare(self.device, self.threads, devices.kernel_flags(run.recipe.kernels))
         devices.select(self.device)
         from stdc.prediction.predict import load_network, predict
         from stdc.prediction.protocols import Protocol
 
         main = result.metrics["protocol"]
         protocol = Protocol(str(main.get("name")), tuple(main.get("scales") or (1.0,)), bool(main.get("flip")))
-        model = load_network(recipe.part_of(recipe.Network, config["model"]), weights)
-        mean, std = recipe.normalization(config["train"])
+        model = load_network(run.network, weights)
+        augmentation = run.recipe.augmentation
 
         def predicted(pair: Entry) -> np.ndarray:
-            train_ids: np.ndarray = predict(model, EvalDataset([pair], mean, std)[0][0], [protocol])[0]
+            train_ids: np.ndarray = predict(
+                model, EvalDataset([pair], augmentation.mean, augmentation.std)[0][0], [protocol]
+            )[0]
             return train_ids
 
         return predicted

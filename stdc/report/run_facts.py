@@ -33,11 +33,11 @@ def dataset_facts(results: Results) -> List[Fact]:
     """Source, frames, sizes and hash of the dataset."""
     manifest = results.manifest
     splits = manifest.get("splits") or {}
-    subset = results.config["data"].get("subset") or {}
-    facts: List[Fact] = [("source", DATASETS.get(results.config["dataset_kind"], results.config["dataset_kind"]))]
+    stage = results.stage
+    facts: List[Fact] = [("source", DATASETS.get(stage.dataset_kind, stage.dataset_kind))]
     for split in ("train", "val", "test"):
         if split in splits:
-            taken = f", {subset[split]} of them used (data.subset)" if subset.get(split) is not None else ""
+            taken = f", {stage.run.subset[split]} of them used (data.subset)" if split in stage.run.subset else ""
             facts.append((split, f"{number(int(splits[split].get('frames', 0)))} frames{taken}"))
     facts.append(("image sizes", ", ".join(size_text(size) for size in manifest.get("sizes") or ()) or NONE))
     facts.append(("labels from", str(manifest.get("label_source", NONE))))

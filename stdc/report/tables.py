@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from stdc import recipe
 from stdc.data.labels import CATEGORY_NAMES, TRAIN_COLORS, TRAIN_NAMES
 from stdc.evaluation.metrics import mean_score
 from stdc.published import recipe_diff
@@ -111,8 +110,7 @@ def speed_rows(results: Results) -> List[Dict[str, Any]]:
 
 def recipe_rows(results: Results) -> List[Dict[str, Any]]:
     """This run's recipe as text beside the published ones; a value that differs from its own preset is marked."""
-    train = results.config["train"]
-    preset = recipe.resolve(train).preset
+    trained = results.stage.run.recipe
     devices = (results.seeds[0].provenance.get("hardware") or {}).get("devices")
     this, *others = recipe_diff.COLUMNS
     return [
@@ -120,9 +118,9 @@ def recipe_rows(results: Results) -> List[Dict[str, Any]]:
             "label": row.key,
             "this": recipe_diff.shown(row.values[this]),
             "published": {name: recipe_diff.shown(row.values[name]) for name in others},
-            "deviates": preset in row.differs,
+            "deviates": trained.preset in row.differs,
         }
-        for row in recipe_diff.compare(train, devices if isinstance(devices, int) else 1)
+        for row in recipe_diff.compare(trained, devices if isinstance(devices, int) else 1)
     ]
 
 

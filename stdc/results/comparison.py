@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from stdc import recipe
 from stdc.data.labels import TRAIN_NAMES
 from stdc.errors import InputError
 from stdc.evaluation.metrics import mean_score
 from stdc.published.recipe_diff import shown
-from stdc.results.folder import DATASETS, SeedResult, read_config, read_seed
+from stdc.results.folder import DATASETS, ReportStage, SeedResult, read_report_stage, read_seed
 from stdc.results.formatting import NONE, number, percent, short_hash
 from stdc.results.segments import training_seconds
 from stdc.units import clock_text, size_text
@@ -31,7 +30,7 @@ class Run:
 
     label: str
     folder: Path
-    config: Mapping[str, Any]
+    stage: ReportStage
     seeds: Sequence[SeedResult]
 
 
@@ -89,9 +88,9 @@ def read_runs(folders: Sequence[Path]) -> List[Run]:
         raise InputError("compare: a results folder is given twice")
     runs = []
     for folder in folders:
-        config = read_config(folder / "config" / "report.json")
-        seeds = [read_seed(folder / f"seed{seed}", seed) for seed in config["seeds"]]
-        runs.append(Run(str(config["name"]), folder, config, seeds))
+        stage = read_report_stage(folder / "config" / "report.json")
+        seeds = [read_seed(folder / f"seed{seed}", seed) for seed in stage.run.seeds]
+        runs.append(Run(stage.run.name, folder, stage, seeds))
     names = [run.label for run in runs]
     return [
         run if names.count(run.label) == 1 else dataclasses.replace(run, label=f"{run.label} ({index})")
@@ -120,8 +119,8 @@ def _recipe_rows(runs: Sequence[Run]) -> List[Row]:
     columns = []
     for run in runs:
         hardware = run.seeds[0].provenance.get("hardware") or {}
-        values: Dict[str, Any] = dict(recipe.resolve(run.config["train"]).as_dict())
-        values["backbone"] = run.config["model"].get("backbone")
+        values: Dict[str, Any] = run.stage.run.recipe.as_dict()
+        values["backbone"] = run.stage.run.network.backbone
         values["devices"] = hardware.get("devices")
         columns.append(values)
     keys = list(dict.fromkeys(key for values in columns for key in values))
@@ -131,7 +130,7 @@ def _recipe_rows(runs: Sequence[Run]) -> List[Row]:
 
 def _data_rows(runs: Sequence[Run]) -> List[Row]:
     def subset(run: Run, split: str) -> str:
-        count = (run.config["data"].get("subset") or {}).get(split)
+        count = run.stage.run.subset.get(split)
         return "all" if count is None else f"{count} frames"
 
     def protocol(run: Run) -> str:
@@ -139,7 +138,7 @@ def _data_rows(runs: Sequence[Run]) -> List[Row]:
         scales = ", ".join(f"{scale:g}" for scale in main.get("scales") or ())
         return f"scale {scales}{', flip' if main.get('flip') else ''}, {size_text(main.get('size'))}"
 
-    kinds = [str(run.config["dataset_kind"]) for run in runs]
+    kinds = [run.stage.dataset_kind for run in runs]
     return [
         ("dataset", [DATASETS.get(kind, kind) for kind in kinds]),
         ("manifest", [short_hash(run.seeds[0].provenance.get("manifest_sha256")) for run in runs]),
@@ -151,10 +150,8 @@ def _data_rows(runs: Sequence[Run]) -> List[Row]:
 
 def _weight_rows(runs: Sequence[Run]) -> List[Row]:
     def started(run: Run) -> str:
-        pretrained = run.config["model"].get("pretrained") or {}
-        if pretrained.get("source") is None:
-            return "random weights"
-        return f"given weights {short_hash(pretrained.get('sha256'))}"
+        start = run.stage.run.start
+        return "random weights" if start.source is None else f"given weights {short_hash(start.sha256)}"
 
     def digests(run: Run) -> str:
         return ", ".join(short_hash(seed.metrics["protocol"].get("weights_sha256")) for seed in run.seeds)

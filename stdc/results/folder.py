@@ -14,8 +14,8 @@ from stdc.data.labels import TRAIN_NAMES
 from stdc.errors import InputError
 from stdc.evaluation.metrics import class_iou
 from stdc.files import read_json, read_text
+from stdc.published.configured_run import ConfiguredRun, configured_run
 from stdc.published.evidence import Evidence, SeedMetrics, evidence_of_results
-from stdc.recipe import Network, part_of, resolve
 from stdc.results import documents
 from stdc.results.shapes import Shape, check
 from stdc.results.stage_costs import StageCost
@@ -30,6 +30,27 @@ DATASETS = {
     "archives": "Cityscapes archives",
     "folder": "a Cityscapes-format folder",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportStage:
+    """What `report` reads of the configuration.
+
+    Attributes:
+        run: the sections of the run itself.
+        dataset_kind: a key of `DATASETS`.
+        given_weights: file or name of weights that were judged without a training; None where they were trained here.
+        overlays: validation images whose prediction is shown.
+        separator: between the two paths on a line of the lists.
+        document: the file's content, for the page that shows it as a recipe.
+    """
+
+    run: ConfiguredRun
+    dataset_kind: str
+    given_weights: Optional[str]
+    overlays: int
+    separator: str
+    document: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,15 +84,18 @@ class SeedResult:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """Results of one configuration: the report stage's configuration, the dataset's manifest, one result per seed.
+    """Results of one configuration.
 
     Attributes:
+        stage: the report stage's configuration.
+        manifest, manifest_sha256: of the dataset check.
+        seeds: one result per seed.
         costs: what each stage took; empty where it was not measured.
         files: (path relative to the results folder, what it holds) of the files a page can link to.
         command: words of the command that started the run; empty where it is not known.
     """
 
-    config: Dict[str, Any]
+    stage: ReportStage
     manifest: Dict[str, Any]
     manifest_sha256: str
     seeds: Sequence[SeedResult]
@@ -82,13 +106,10 @@ class Results:
     def evidence(self) -> Evidence:
         """What the verdict is made from."""
         return evidence_of_results(
-            name=str(self.config["name"]),
-            dataset_kind=str(self.config["dataset_kind"]),
+            self.stage.run,
+            dataset_kind=self.stage.dataset_kind,
             manifest=self.manifest,
-            model=self.config["model"],
-            train=self.config["train"],
-            data=self.config["data"],
-            given_weights=self.config.get("weights"),
+            given_weights=self.stage.given_weights,
             micro_batch=self._micro_batch(),
             seeds=[
                 SeedMetrics(result.seed, result.metrics, result.best, result.weights_record) for result in self.seeds
@@ -97,7 +118,7 @@ class Results:
 
     def _micro_batch(self) -> Optional[int]:
         """The least images per forward pass of a seed whose devices took several per step; None where none did."""
-        schedule = resolve(self.config["train"]).schedule
+        schedule = self.stage.run.recipe.schedule
         found = []
         for seed in self.seeds:
             run = (seed.provenance or {}).get("identity") or {}
@@ -105,22 +126,37 @@ class Results:
         return min((images for images in found if images is not None), default=None)
 
 
-def read_config(path: Path) -> Dict[str, Any]:
+def read_report_stage(path: Path) -> ReportStage:
     """The configuration of the report stage.
 
     Raises:
         InputError: the file is unreadable, or a section is missing or of the wrong kind.
     """
-    config: Dict[str, Any] = read_json(path)
-    check(path, config, documents.CONFIG, "let Snakemake write the stage's configuration again")
-    if not config["seeds"]:
-        raise InputError(f"{path}: seeds: empty; at least one is needed")
+    return report_stage(read_json(path), str(path))
+
+
+def report_stage(document: Any, name: str) -> ReportStage:
+    """The same of a document that was read already; `name` is its file's, for messages.
+
+    Raises:
+        InputError: a section is missing or of the wrong kind.
+    """
+    check(name, document, documents.CONFIG, "let Snakemake write the stage's configuration again")
+    if not document["seeds"]:
+        raise InputError(f"{name}: seeds: empty; at least one is needed")
     try:
-        part_of(Network, config["model"])
-        resolve(config["train"])
+        run = configured_run(document)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    return config
+        raise InputError(f"{name}: {error}") from None
+    given = document.get("weights")
+    return ReportStage(
+        run=run,
+        dataset_kind=document["dataset_kind"],
+        given_weights=None if given is None else str(given),
+        overlays=int(document["report"].get("overlays") or 0),
+        separator=str(document["data"].get("separator") or ","),
+        document=document,
+    )
 
 
 def read_dataset_manifest(path: Path) -> Dict[str, Any]:

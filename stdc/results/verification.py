@@ -18,7 +18,7 @@ from stdc.evaluation.metrics import figures
 from stdc.files import canonical_json, read_json, sha256_file, sha256_text
 from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
-from stdc.results.folder import Results, read_config, read_dataset_manifest, read_metrics, read_seed
+from stdc.results.folder import ReportStage, Results, read_dataset_manifest, read_metrics, read_report_stage, read_seed
 
 OK, DIFFERS, NOT_HERE = "ok", "DIFFERS", "not here"
 
@@ -69,15 +69,15 @@ def verify(
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name a results folder, such as results/mini")
-    config = read_config(folder / "config" / "report.json")
+    stage = read_report_stage(folder / "config" / "report.json")
     findings: List[Finding] = []
     manifest_path = None
-    for seed in config["seeds"]:
+    for seed in stage.run.seeds:
         place = folder / f"seed{seed}"
         for metrics, weights in (("metrics.json", "model.pdparams"), ("metrics_best.json", "best.pdparams")):
             if metrics == "metrics.json" or (place / metrics).exists():
                 findings += _scores(place / metrics, place / weights)
-        if config.get("weights") is None:
+        if stage.given_weights is None:
             provenance = _object(place / "provenance.json")
             findings += _identity(place / "provenance.json", provenance, digests)
             manifest_path, found = _inputs(place / "provenance.json", provenance, resources)
@@ -86,7 +86,7 @@ def verify(
             manifest_path, found = _evaluated(place / "metrics.json", resources)
         findings += found
     if manifest_path is not None:
-        findings.append(_verdict(folder, config, manifest_path))
+        findings.append(_verdict(folder, stage, manifest_path))
         log("looking at the rasters and at the dataset")
         findings += _rasters(manifest_path)
         findings.append(_dataset(manifest_path, dataset or manifest_path.parent / "dataset"))
@@ -134,12 +134,12 @@ def _same(entry: Mapping[str, Any], derived: Mapping[str, Any], key: str) -> boo
     return all((one is None) == (other is None) and (one is None or abs(one - other) <= _SAME) for one, other in pairs)
 
 
-def _verdict(folder: Path, config: Mapping[str, Any], manifest: Path) -> Finding:
+def _verdict(folder: Path, stage: ReportStage, manifest: Path) -> Finding:
     path = folder / "verdict.json"
     if not path.exists():
         return Finding(NOT_HERE, str(path), "")
-    seeds = [read_seed(folder / f"seed{seed}", seed) for seed in config["seeds"]]
-    results = Results(dict(config), read_dataset_manifest(manifest), sha256_file(manifest), seeds)
+    seeds = [read_seed(folder / f"seed{seed}", seed) for seed in stage.run.seeds]
+    results = Results(stage, read_dataset_manifest(manifest), sha256_file(manifest), seeds)
     derived, stored = judge(results.evidence(), load_reference()), read_json(path)
     if not isinstance(stored, dict):
         return Finding(DIFFERS, str(path), "no verdict")

@@ -71,7 +71,7 @@ def results_of(folder: Path, seeds: List[int], **changed: Any) -> Results:
     for seed in seeds:
         made_results.write_seed(folder / f"seed{seed}", seed, FRAMES, (1024, 2048))
     return Results(
-        config=made_results.report_config(seeds=seeds, **changed),
+        stage=made_results.report_stage(seeds=seeds, **changed),
         manifest=made_results.manifest(),
         manifest_sha256="ef" * 32,
         seeds=[read_seed(folder / f"seed{seed}", seed) for seed in seeds],
@@ -98,7 +98,7 @@ def write_pages(folder: Path) -> List[Path]:
         verdict = judge(results.evidence(), reference)
         pages.append(folder / f"{name}.html")
         pages[-1].write_text(page.render(results, verdict, reference, pictures, "shared.html"), encoding="utf-8")
-    runs = [Run(name, folder, results.config, results.seeds) for name, results in (("one", one), ("three", three))]
+    runs = [Run(name, folder, results.stage, results.seeds) for name, results in (("one", one), ("three", three))]
     pages.append(folder / "compare.html")
     pages[-1].write_text(compare_page.render(compare(runs)), encoding="utf-8")
     return pages

@@ -34,8 +34,8 @@ def write_results(folder: Path) -> Path:
     (folder / "report.html").write_text("pixels")
     (folder / "vdl").mkdir()
     (folder / "vdl" / "records").write_text("pixels")
-    config = made_results.report_config()
-    evidence = Results(config, made_results.manifest(), "", [read_seed(folder / "seed0", 0)]).evidence()
+    stage = made_results.report_stage()
+    evidence = Results(stage, made_results.manifest(), "", [read_seed(folder / "seed0", 0)]).evidence()
     write_json(folder / "verdict.json", judge(evidence, load_reference()))
     return folder
 

@@ -16,6 +16,7 @@ from tiny import RECIPES
 
 from stdc.data.labels import TRAIN_NAMES
 from stdc.errors import InputError
+from stdc.published.configured_run import configured_run
 from stdc.published.evidence import SeedMetrics, evidence_of_results
 from stdc.published.forecast import figure_lines, forecast, planned_evidence, refusal
 from stdc.published.planned_cost import cost_lines, known_speed
@@ -81,16 +82,13 @@ def outcome(config: Dict[str, Any], dataset: Dataset) -> Dict[str, Any]:
     ]
     metrics = {**protocols[0], "protocols": protocols}
     evidence = evidence_of_results(
-        name=config["name"],
+        configured_run(config),
         dataset_kind=dataset.kind,
         manifest={
             "expected": config["data"]["expect"],
             "label_source": "labelIds",
             "splits": {split: {"frames": count} for split, count in counts.items()},
         },
-        model=config["model"],
-        train=config["train"],
-        data=config["data"],
         seeds=[
             SeedMetrics(seed, metrics, metrics if config["train"]["evaluate"] else None) for seed in config["seeds"]
         ],
@@ -99,7 +97,7 @@ def outcome(config: Dict[str, Any], dataset: Dataset) -> Dict[str, Any]:
 
 
 def told_before(config: Dict[str, Any], dataset: Dataset) -> Dict[str, Any]:
-    return forecast(planned_evidence(config, dataset), REFERENCE)
+    return forecast(planned_evidence(configured_run(config), dataset), REFERENCE)
 
 
 #: Only looking at the images shows their size; a dataset of another size is known to be another one all the same.
@@ -166,7 +164,7 @@ def changed(config: Dict[str, Any], path: Tuple[str, ...], value: Any) -> Dict[s
 def is_recipe(config: Dict[str, Any]) -> bool:
     """Whether the values go together; Snakemake refuses the others before any forecast."""
     try:
-        planned_evidence(config, CITYSCAPES)
+        planned_evidence(configured_run(config), CITYSCAPES)
     except InputError:
         return False
     return True
@@ -258,7 +256,7 @@ def test_refusal_names_the_keys_to_change() -> None:
 
 def test_a_run_that_starts_tells_what_is_in_reach_and_the_nearest_of_the_rest_alone() -> None:
     config = published(iterations=5, base_lr=0.02)
-    evidence, found = planned_evidence(config, CITYSCAPES), told_before(config, CITYSCAPES)
+    evidence, found = planned_evidence(configured_run(config), CITYSCAPES), told_before(config, CITYSCAPES)
     brief = figure_lines(found, evidence, brief=True)
     whole = figure_lines(found, evidence)
     assert brief[0] == whole[0] == "comparable with none of 6 published figures of STDC1-Seg"
@@ -266,7 +264,7 @@ def test_a_run_that_starts_tells_what_is_in_reach_and_the_nearest_of_the_rest_al
     assert brief[-1] == "5 more in a dry run (-n), with what speaks against each"
     assert sum(" % " in line for line in whole) == 6
     config = published()
-    evidence, found = planned_evidence(config, CITYSCAPES), told_before(config, CITYSCAPES)
+    evidence, found = planned_evidence(configured_run(config), CITYSCAPES), told_before(config, CITYSCAPES)
     assert sum(" % " in line for line in figure_lines(found, evidence, brief=True)) == len(found["comparable"]) == 1
 
 
@@ -282,40 +280,41 @@ def test_nearest_figure_is_one_of_the_same_network() -> None:
 
 
 def test_dataset_is_told_by_kind_and_counted_by_name(tmp_path: Path) -> None:
+    run = configured_run(published())
     for split, count in (("train", 3), ("val", 2)):
         folder = tmp_path / "whole" / "leftImg8bit" / split / "aachen"
         folder.mkdir(parents=True)
         for number in range(count):
             (folder / f"aachen_{number:06d}_000019_leftImg8bit.png").touch()
-    assert look_at_dataset({}, str(tmp_path / "whole")) == Dataset(
+    assert look_at_dataset(run, str(tmp_path / "whole")) == Dataset(
         "folder", str(tmp_path / "whole"), {"train": 3, "val": 2}
     )
     zips = tmp_path / "zips"
     zips.mkdir()
     with zipfile.ZipFile(zips / "leftImg8bit_trainvaltest.zip", "w") as archive:
         archive.writestr("leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png", "")
-    assert look_at_dataset({}, str(zips)) == Dataset("archives", str(zips), {"train": 0, "val": 1})
+    assert look_at_dataset(run, str(zips)) == Dataset("archives", str(zips), {"train": 0, "val": 1})
     (zips / "leftImg8bit_trainvaltest.zip").write_bytes(b"no archive")
-    assert look_at_dataset({}, str(zips)).frames is None
-    generated = look_at_dataset({"synthetic": {"train": 8, "val": 2}}, None)
+    assert look_at_dataset(run, str(zips)).frames is None
+    generated = look_at_dataset(configured_run({**published(), "data": {}, "synthetic": {"train": 8, "val": 2}}), None)
     assert (generated.kind, generated.frames) == ("synthetic", {"train": 8, "val": 2})
     with pytest.raises(InputError, match="no such folder"):
-        look_at_dataset({}, str(tmp_path / "nowhere"))
+        look_at_dataset(run, str(tmp_path / "nowhere"))
 
 
 # ---- the cost
 
 
 def test_images_in_several_passes_speak_against_every_figure_beforehand() -> None:
-    config = {**published(), "hardware": {"micro_batch": 6}}
-    seen = [planned_evidence(config, CITYSCAPES, devices).micro_batch for devices in (1, 8, 16, 1000)]
+    run = configured_run({**published(), "hardware": {"micro_batch": 6}})
+    seen = [planned_evidence(run, CITYSCAPES, devices).micro_batch for devices in (1, 8, 16, 1000)]
     assert seen == [6, 6, None, None]
-    reasons = [row["reasons"] for row in forecast(planned_evidence(config, CITYSCAPES, 8), REFERENCE)["rows"]]
+    reasons = [row["reasons"] for row in forecast(planned_evidence(run, CITYSCAPES, 8), REFERENCE)["rows"]]
     assert any("saw 6 images per forward pass" in reason for row in reasons for reason in row)
 
 
 def test_cost_is_that_worked_out_by_hand() -> None:
-    evidence = planned_evidence(published(), CITYSCAPES)
+    evidence = planned_evidence(configured_run(published()), CITYSCAPES)
     lines = cost_lines(evidence, REFERENCE, None, 8)
     assert lines[0] == "80000 iterations of 96 images: 7,680,000 samples, 2581.5 epochs of 2975"
     # 7,680,000 / 14.36 / 3600 = 148.6 hours, and an eighth of it.
@@ -335,7 +334,7 @@ def speed_file(folder: Path, images_per_s: Any, crop: int = 512, device: str = "
 
 
 def test_hours_come_from_a_finished_run_of_the_same_network_crop_and_device(tmp_path: Path) -> None:
-    evidence = planned_evidence(published(), CITYSCAPES)
+    evidence = planned_evidence(configured_run(published()), CITYSCAPES)
     speed_file(tmp_path / "results/other/seed0", 1000.0, crop=64)
     speed_file(tmp_path / "results/cpu/seed0", 1000.0, device="cpu")
     speed_file(tmp_path / "results/broken/seed0", "fast")

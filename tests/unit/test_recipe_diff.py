@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from programs import assert_refused, run_program
 
+from stdc import recipe
 from stdc.errors import InputError
 from stdc.published import recipe_diff
 
@@ -13,7 +14,7 @@ SEED_RECIPE = {"preset": "paddleseg", "iterations": 80000, "global_batch": 96, "
 
 
 def rows(train=SEED_RECIPE, devices=8):
-    return {row.key: row for row in recipe_diff.compare(train, devices)}
+    return {row.key: row for row in recipe_diff.compare(recipe.resolve(train), devices)}
 
 
 def test_published_recipe_on_eight_devices_differs_from_paddlesegs_own_run_in_the_batch_alone():
@@ -40,16 +41,16 @@ def test_authors_column_holds_their_values_and_marks_what_differs():
 
 
 def test_text_and_markdown_mark_the_same_cells():
-    found = recipe_diff.compare(SEED_RECIPE, 8)
+    found = recipe_diff.compare(recipe.resolve(SEED_RECIPE), 8)
     text, markdown = recipe_diff.as_text(found, color=False), recipe_diff.as_markdown(found)
     assert "0.0005*" in text and "**0.0005**" in markdown
     assert text.count("*") == markdown.count("**") // 2 == sum(len(row.differs) for row in found)
     assert "\033[31m" in recipe_diff.as_text(found, color=True)
 
 
-def test_batch_that_cannot_be_divided_is_refused():
+def test_batch_smaller_than_the_number_of_devices_is_refused():
     with pytest.raises(InputError, match=r"train\.global_batch: 96"):
-        recipe_diff.compare(SEED_RECIPE, 7)
+        recipe_diff.compare(recipe.resolve(SEED_RECIPE), 97)
 
 
 def test_program_reads_a_recipe_of_ours_and_refuses_nonsense(tmp_path):

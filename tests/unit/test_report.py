@@ -26,7 +26,7 @@ from stdc.report.confusion import heat_map, pixel_shares, taken_for
 from stdc.report.curves import MAX_POINTS, Series, line_chart, thinned, ticks
 from stdc.report.frame_pictures import WIDTH, Picture, choose_frames, jpeg_uri, make_pictures, png_uri
 from stdc.report.html import style_sheet
-from stdc.results.folder import Results, read_config, read_seed
+from stdc.results.folder import Results, read_report_stage, read_seed
 from stdc.results.formatting import NONE
 
 REFERENCE = load_reference()
@@ -71,8 +71,8 @@ class Page(HTMLParser):
 def made(tmp_path: Path, seeds=(0,), best: bool = True, **changed: Any) -> Results:
     for seed in seeds:
         made_results.write_seed(tmp_path / f"seed{seed}", seed, FRAMES, (1024, 2048), best)
-    config = made_results.report_config(seeds=list(seeds), **changed)
-    return Results(config, made_results.manifest(), "ef" * 32, [read_seed(tmp_path / f"seed{s}", s) for s in seeds])
+    stage = made_results.report_stage(seeds=list(seeds), **changed)
+    return Results(stage, made_results.manifest(), "ef" * 32, [read_seed(tmp_path / f"seed{s}", s) for s in seeds])
 
 
 def render(results: Results, pictures: Optional[List[Picture]] = None, other: str = "shared.html") -> str:
@@ -150,7 +150,7 @@ def test_page_does_without_what_a_run_may_lack(tmp_path):
     made(tmp_path, best=False)
     for name in ("history.jsonl", "speed.json", "provenance.json"):
         (tmp_path / "seed0" / name).unlink()
-    results = Results(made_results.report_config(), {}, "ef" * 32, [read_seed(tmp_path / "seed0", 0)])
+    results = Results(made_results.report_stage(), {}, "ef" * 32, [read_seed(tmp_path / "seed0", 0)])
     read = Page(render(results))
     assert "Learning curves" not in read.text and "mIoU, best weights" not in read.text
     assert "the mark the best" not in read.text and "NOT COMPARABLE" in read.text
@@ -227,7 +227,7 @@ def test_comparable_run_shows_the_difference(tmp_path):
     for document in (results.seeds[0].metrics, results.seeds[0].best):
         for entry in (document, *document["protocols"]):
             entry.update(images=500, miou=0.7430)
-    shown = Page(render(Results(results.config, full, "ef" * 32, results.seeds))).text
+    shown = Page(render(Results(results.stage, full, "ef" * 32, results.seeds))).text
     assert "least favorable" not in shown, "one figure is compared"
     assert "WITHIN NOISE" in shown and "-0.36" in shown and "74.30 % (final weights, scale 1) against 74.66 %" in shown
 
@@ -281,7 +281,7 @@ def test_configuration_without_a_section_is_refused(tmp_path, key, value):
     path = tmp_path / "report.json"
     path.write_text(json.dumps(made_results.report_config(**{key: value})), encoding="utf-8")
     with pytest.raises(InputError, match=key):
-        read_config(path)
+        read_report_stage(path)
 
 
 # ---- drawings

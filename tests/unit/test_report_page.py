@@ -25,7 +25,7 @@ from stdc.report.curves import Band, Mark, Series, line_chart, value_table
 from stdc.report.html import style_sheet
 from stdc.report.report_job import ReportJob
 from stdc.report.run_facts import segment_rows
-from stdc.results.folder import Results, read_config, read_seed
+from stdc.results.folder import Results, read_report_stage, read_seed
 from stdc.results.segments import training_seconds
 from stdc.results.stage_costs import read_stage_costs
 
@@ -36,8 +36,8 @@ FRAMES = [f"frankfurt_000000_{number:06d}" for number in range(12)]
 def made(tmp_path: Path, seeds: Tuple[int, ...] = (0,), **changed: Any) -> Results:
     for seed in seeds:
         made_results.write_seed(tmp_path / f"seed{seed}", seed, FRAMES, (1024, 2048))
-    config = made_results.report_config(seeds=list(seeds), **changed)
-    return Results(config, made_results.manifest(), "ef" * 32, [read_seed(tmp_path / f"seed{s}", s) for s in seeds])
+    stage = made_results.report_stage(seeds=list(seeds), **changed)
+    return Results(stage, made_results.manifest(), "ef" * 32, [read_seed(tmp_path / f"seed{s}", s) for s in seeds])
 
 
 def render(results: Results, pictures: Any = None) -> str:
@@ -218,7 +218,7 @@ def test_the_merged_recipe_is_yaml_with_every_section(tmp_path):
     results = made(tmp_path, speed={"height": 64}, synthetic={"seed": 5})
     text = re.search(r'aria-label="Merged recipe">(.*?)</pre>', render(results), re.DOTALL).group(1)
     recipe = yaml.safe_load(html.unescape(text))
-    assert recipe["train"] == results.config["train"] and recipe["synthetic"] == {"seed": 5}
+    assert recipe["train"] == results.stage.document["train"] and recipe["synthetic"] == {"seed": 5}
     assert list(recipe)[:2] == ["name", "seeds"] and "dataset_kind" not in recipe
 
 
@@ -405,4 +405,4 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path):
         read_seed(tmp_path / "seed0", 0)
     (tmp_path / "report.json").write_text(json.dumps(made_results.report_config(train={"preset": 5})), encoding="utf-8")
     with pytest.raises(InputError, match=r"report\.json: train\.preset"):
-        read_config(tmp_path / "report.json")
+        read_report_stage(tmp_path / "report.json")

@@ -6,12 +6,14 @@ import copy
 import dataclasses
 from typing import Any, Dict, List, Optional
 
+import made_results
 import pytest
 import yaml
 
 from stdc.data.labels import TRAIN_NAMES
 from stdc.errors import InputError
 from stdc.files import canonical_json
+from stdc.published.configured_run import configured_run
 from stdc.published.evidence import Evidence, SeedMetrics, evidence_of_results
 from stdc.published.reference import DEFAULT_PATH, load_reference
 from stdc.published.verdict import judge
@@ -55,15 +57,13 @@ def metrics(
 
 def evidence(seeds: Optional[List[SeedMetrics]] = None, **changed: Any) -> Evidence:
     fields: Dict[str, Any] = {
-        "name": "full",
         "dataset_kind": "folder",
         "manifest": FULL,
-        "model": MODEL,
-        "train": PUBLISHED_RUN,
-        "data": {"subset": {"train": None, "val": None}},
         "seeds": seeds or [SeedMetrics(0, metrics(0.7466))],
     }
-    return evidence_of_results(**{**fields, **changed})
+    config: Dict[str, Any] = {"name": "full", "model": MODEL, "train": PUBLISHED_RUN, "data": {}, "evaluate": {}}
+    config.update({section: changed.pop(section) for section in tuple(changed) if section in config})
+    return evidence_of_results(configured_run(config), **{**fields, **changed})
 
 
 def verdict_of(miou: float) -> str:
@@ -224,11 +224,11 @@ def test_images_seen_in_several_passes_are_a_reason() -> None:
 
 
 def test_results_tell_of_passes_where_a_device_took_its_share_in_several() -> None:
-    config = {"name": "full", "dataset_kind": "folder", "model": MODEL, "train": PUBLISHED_RUN, "data": {}}
+    stage = made_results.report_stage(dataset_kind="folder", model=MODEL, train=PUBLISHED_RUN)
     for world_size, micro_batch, expected in ((8, 12, None), (8, 4, 4), (2, 12, 12), (1, None, None)):
         provenance = {"identity": {"world_size": world_size, "micro_batch": micro_batch}}
         seed = SeedResult(0, metrics(0.7466), None, [], None, provenance)
-        results = Results(config=config, manifest=FULL, manifest_sha256="", seeds=[seed])
+        results = Results(stage=stage, manifest=FULL, manifest_sha256="", seeds=[seed])
         assert results.evidence().micro_batch == expected
 
 

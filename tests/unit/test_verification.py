@@ -17,7 +17,7 @@ from stdc.errors import InputError
 from stdc.files import canonical_json, sha256_file, sha256_text, write_json
 from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
-from stdc.results.folder import Results, read_seed
+from stdc.results.folder import Results, read_seed, report_stage
 from stdc.results.verification import DIFFERS, NOT_HERE, OK, Digests, as_table, verify
 from stdc.training.code_digest import code_sha256
 from stdc.training.identity import EVALUATION_CODE, STEP_CODE
@@ -74,7 +74,7 @@ def write_everything(place: Path) -> Path:
     config = made_results.report_config()
     (results / "config").mkdir()
     write_json(results / "config" / "report.json", config)
-    evidence = Results(config, manifest, "", [read_seed(seed, 0)]).evidence()
+    evidence = Results(report_stage(config, "report.json"), manifest, "", [read_seed(seed, 0)]).evidence()
     write_json(results / "verdict.json", judge(evidence, load_reference()))
     return results
 
@@ -125,7 +125,7 @@ def judged(results: Path) -> Path:
     config = {**made_results.report_config(), "weights": str(given)}
     write_json(results / "config" / "report.json", config)
     manifest = json.loads((key / "manifest.json").read_text())
-    evidence = Results(config, manifest, "", [read_seed(seed, 0)]).evidence()
+    evidence = Results(report_stage(config, "report.json"), manifest, "", [read_seed(seed, 0)]).evidence()
     write_json(results / "verdict.json", judge(evidence, load_reference()))
     return given
 

@@ -39,6 +39,7 @@ def main(options: argparse.Namespace) -> None:
     from stdc.doctor.examination import Settings, examine
     from stdc.doctor.findings import OK, PROBLEM, WARNING, count, document, table
     from stdc.doctor.plan import as_dict, from_dict, make_plan
+    from stdc.published.configured_run import configured_run
     from stdc.published.forecast import look_ahead
     from stdc.stages import read_configuration
 
@@ -62,7 +63,7 @@ def main(options: argparse.Namespace) -> None:
     for line in table(findings):
         print(line, file=sys.stderr, flush=True)
     outlook = look_ahead(
-        config, dataset=plan.dataset, folder=options.directory, device=plan.device, devices=plan.devices
+        configured_run(config), dataset=plan.dataset, folder=options.directory, device=plan.device, devices=plan.devices
     )
     for line in outlook.lines:
         print(f"forecast: {line}", file=sys.stderr, flush=True)

@@ -23,6 +23,7 @@ _SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema.yaml"
 def main(options: argparse.Namespace) -> None:
     from stdc.doctor.plan import make_plan
     from stdc.published import forecast
+    from stdc.published.configured_run import configured_run
     from stdc.units import bytes_text
 
     config = configuration(options.config)
@@ -31,7 +32,7 @@ def main(options: argparse.Namespace) -> None:
         config, folder=str(options.directory), device=options.device, devices=options.devices, dataset=folder
     )
     outlook = forecast.look_ahead(
-        config,
+        configured_run(config),
         dataset=folder,
         folder=options.directory,
         device=plan.device,
