@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 DEPLOY = REPOSITORY / "deploy" / "kubernetes"
 USER = 10001
-LIMIT_S = 900.0
+LIMIT_S = 1800.0
 NODES = "{device: cpu, devices: 1, threads: 1, workers: 0, nodes: 2}"
 TWO_DEVICES = "{device: cpu, devices: 2, threads: 1, workers: 0}"
 
@@ -128,8 +128,10 @@ def fit(job: Dict[str, Any], hardware: str) -> Dict[str, Any]:
         spec.pop(name, None)
     (container,) = pod["containers"]
     pod["hostNetwork"] = True
+    # On the host's network a port is the host's, which two pods cannot both have.
+    container.pop("ports", None)
     # Two cores are all there is.
-    container["resources"] = {"requests": {"cpu": "100m", "memory": "500Mi"}, "limits": {"memory": "4Gi"}}
+    container["resources"] = {"requests": {"cpu": "900m", "memory": "500Mi"}, "limits": {"memory": "4Gi"}}
     container["args"] = ["--cores", "1", "--configfile", "/recipe/recipe.yaml", "--config", f"hardware={hardware}"]
     container["volumeMounts"].append({"name": "recipe", "mountPath": "/recipe"})
     pod["volumes"].append({"name": "recipe", "configMap": {"name": "recipe"}})
