@@ -6,8 +6,8 @@ import re
 from typing import Dict, Optional, Sequence
 
 from stdc.doctor.findings import OK, PROBLEM, WARNING, Finding
-from stdc.doctor.libraries import has_code_for
 from stdc.doctor.software_checks import version_of
+from stdc.machine.architectures import HOPPER, has_code_for
 
 #: First driver branch of each CUDA release family. Source: NVIDIA, CUDA Compatibility, "Minor Version Compatibility".
 _OLDEST_DRIVER = {11: (450, 80, 2), 12: (525, 60, 13), 13: (580, 65, 6)}
@@ -113,11 +113,7 @@ def check_capability(paddle_version: str, capabilities: Sequence[Sequence[int]])
     if not unfit:
         return Finding(OK, "compute capability", shown)
     named = ", ".join(f"{major}.{minor}" for major, minor in sorted(unfit))
-    fix = (
-        'H100, H200 and later need Paddle 3: docker/README.md, "Hopper and later"'
-        if max(unfit) >= (9, 0)
-        else "take a Paddle that was built for these devices"
-    )
+    fix = HOPPER if max(unfit) >= (9, 0) else "take a Paddle that was built for these devices"
     return Finding(PROBLEM, "compute capability", f"{named}: paddle {paddle_version} has no code for it", fix)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from typing import List, Sequence, Tuple
+from typing import List, Sequence
 
 from stdc.errors import InputError
 
@@ -17,13 +17,6 @@ OPENED_BY_PADDLE_2 = (
     "libcusolver.so",
     "libcusparse.so",
     "libnccl.so",
-)
-
-#: Compute capabilities that the device code of a wheel was compiled for, counted in its binaries. Code runs on devices
-#: of the same major version and an equal or later minor one.
-ARCHITECTURES: Sequence[Tuple[str, Sequence[Tuple[int, int]]]] = (
-    ("2.4.", ((3, 5), (5, 0), (5, 2), (6, 0), (6, 1), (7, 0), (7, 5))),
-    ("2.6.", ((6, 1), (7, 0), (7, 5), (8, 0), (8, 6))),
 )
 
 
@@ -41,14 +34,6 @@ def missing(names: Sequence[str]) -> List[str]:
         except OSError as error:
             problems.append(f"{name} ({error})")
     return problems
-
-
-def has_code_for(paddle_version: str, capability: Tuple[int, int]) -> bool:
-    """Whether a wheel has device code for this compute capability; True for wheels that nobody has counted."""
-    for version, architectures in ARCHITECTURES:
-        if paddle_version.startswith(version):
-            return any(capability[0] == major and capability[1] >= minor for major, minor in architectures)
-    return True
 
 
 def require() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from stdc.errors import InputError
-from stdc.machine import environment
+from stdc.machine import architectures, environment
 from stdc.machine.environment import AMD_VARIABLE, THREAD_VARIABLES
 from stdc.machine.kinds import KINDS
 from stdc.recipe import Kernels
@@ -73,7 +73,7 @@ def select(device: str) -> None:
     """Make `device` the default place of new tensors; in a rank, the device that belongs to the rank.
 
     Raises:
-        InputError: this Paddle has no such device, or none is visible.
+        InputError: this Paddle has no such device, none is visible, or it has no code for it.
         RuntimeError: Paddle computes elsewhere all the same.
     """
     import paddle
@@ -83,6 +83,8 @@ def select(device: str) -> None:
     paddle.set_device(device)
     if paddle.get_device().split(":")[0] != device:
         raise RuntimeError(f"device: {device!r} was selected, but paddle computes on {paddle.get_device()!r}")
+    if device == "gpu":
+        architectures.check_capability(paddle.__version__, tuple(paddle.device.cuda.get_device_capability()))
 
 
 def join_ranks(device: str) -> None:

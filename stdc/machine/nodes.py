@@ -99,7 +99,12 @@ def _paddle(count: int, environment: Mapping[str, str]) -> Nodes:
     if not re.fullmatch(r"[^:\s]+:\d+", master):
         raise InputError(f"PADDLE_MASTER: {master!r}; <address of node 0>:<port> is expected")
     number = _number(environment)
-    if number is None or number >= count:
+    if number is not None and number >= count:
+        raise InputError(
+            f"this is node {number} (PADDLE_RANK, JOB_COMPLETION_INDEX, or the name of the pod), but PADDLE_NNODES is "
+            f"{count}; the nodes are 0 to {count - 1}"
+        )
+    if number is None:
         raise InputError(
             f"PADDLE_NNODES is {count}, but which node this is stands in none of PADDLE_RANK, JOB_COMPLETION_INDEX and "
             "the number at the end of POD_NAME or HOSTNAME; set PADDLE_RANK, 0 for the first node"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Tuple
+
 import pytest
 
 paddle = pytest.importorskip("paddle")
 
 from stdc.errors import InputError  # noqa: E402
 from stdc.machine import devices  # noqa: E402
+from stdc.machine.architectures import check_capability  # noqa: E402
 
 
 def test_more_devices_than_visible_are_refused_with_what_hides_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +57,25 @@ def test_precision_names_the_shortened_products_of_ampere(
         monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)
     assert devices.precision("gpu") == expected
     assert devices.precision("cpu") == "float32"
+
+
+@pytest.mark.parametrize(
+    ("version", "capability", "fits"),
+    [
+        ("2.6.2", (8, 6), True),
+        # Code runs on later devices of the same major version.
+        ("2.6.2", (8, 9), True),
+        ("2.6.2", (9, 0), False),
+        ("2.6.2", (6, 0), False),
+        ("2.4.2", (8, 0), False),
+        ("3.3.1", (9, 0), True),
+        # The vendor's build for cards that call themselves CUDA devices.
+        ("2.4.1+corex.3.1.0", (9, 9), True),
+    ],
+)
+def test_device_that_paddle_has_no_code_for_is_refused(version: str, capability: Tuple[int, int], fits: bool) -> None:
+    if fits:
+        check_capability(version, capability)
+        return
+    with pytest.raises(InputError, match=rf"{capability[0]}\.{capability[1]}, for which paddle {version} has no code"):
+        check_capability(version, capability)

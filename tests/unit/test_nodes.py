@@ -58,7 +58,7 @@ def test_pods_of_a_paddle_job_and_of_an_indexed_job_know_their_node(where: Dict[
         (2, {**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, "SLURM runs 1 tasks of this step"),
         (1, {**PADDLE, "PADDLE_RANK": "0"}, "hardware.nodes: 1, but this job has 2 (PADDLE_NNODES)"),
         (2, PADDLE, "set PADDLE_RANK"),
-        (2, {**PADDLE, "PADDLE_RANK": "2"}, "set PADDLE_RANK"),
+        (2, {**PADDLE, "PADDLE_RANK": "2"}, "this is node 2 (PADDLE_RANK, "),
         (2, {**PADDLE, "PADDLE_RANK": "0", "PADDLE_MASTER": "auto"}, "PADDLE_MASTER: 'auto'"),
         (2, {**PADDLE, "PADDLE_NNODES": "2:4"}, "PADDLE_NNODES: '2:4'; a number of nodes is expected"),
     ],
