@@ -343,8 +343,14 @@ class Trainer:
         return RunError(
             f"training diverged at iteration {step + 1}: {_some(bad)}. Nothing was saved since the last checkpoint in "
             f"{folder.checkpoints}; the batch's frames are in {folder.diverged} ({_some(frames)}). "
-            "A smaller train.base_lr or a warm-up may help"
+            f"A smaller train.base_lr or a warm-up may help{self._other_cure()}"
         )
+
+    def _other_cure(self) -> str:
+        # Paddle's page on flags: with this one, batch norm may overflow for some inputs.
+        persistent = self.stage.recipe.kernels.cudnn_batchnorm_spatial_persistent
+        on_cpu = devices.splits_sums(self.process.device)
+        return ", or train.cudnn_batchnorm_spatial_persistent: false" if persistent and not on_cpu else ""
 
     def _frames_of(self, step: int) -> List[str]:
         """Frames of the global batch of one step."""
