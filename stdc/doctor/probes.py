@@ -227,7 +227,13 @@ def _peak_memory(device: str) -> Tuple[Optional[int], Optional[int]]:
         properties = paddle.device.cuda.get_device_properties(0)
         # Reserved, not allocated: what the allocator holds is what others cannot have.
         return int(paddle.device.cuda.max_memory_reserved()), int(properties.total_memory)
-    return None, None
+    # Of plug-ins, Paddle 3 keeps this account itself; the whole is the plug-in's to tell.
+    try:
+        return int(paddle.device.max_memory_reserved()), int(
+            paddle.device.get_device_properties(f"{device}:0").total_memory
+        ) or None
+    except Exception:
+        return None, None
 
 
 def _ranks(plan: Plan, answer: Path, argv: List[str]) -> None:

@@ -98,8 +98,9 @@ def check_probe_memory(name: str, answer: Mapping[str, Any]) -> Finding:
     peak, total = answer["peak"], answer["total"]
     if peak is None:
         return Finding(OK, name, f"{answer['what']} fits, {answer['seconds']:.1f} s (memory is not told here)")
-    found = f"{answer['what']}: peak {bytes_text(peak)} of {bytes_text(total)}, {answer['seconds']:.1f} s"
-    if peak > 0.9 * total:
+    whole = f" of {bytes_text(total)}" if total is not None else ""
+    found = f"{answer['what']}: peak {bytes_text(peak)}{whole}, {answer['seconds']:.1f} s"
+    if total is not None and peak > 0.9 * total:
         return Finding(WARNING, name, found, "little is left: other programs on this device may end the run")
     return Finding(OK, name, found)
 

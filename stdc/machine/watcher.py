@@ -25,8 +25,8 @@ from stdc.machine.lifetime import die_with_parent
 from stdc.machine.nodes import ONE_NODE, Nodes
 from stdc.machine.ranks import FOLDER_VARIABLE, STOP_SIGNALS, WATCHER_VARIABLE, StopRequest, heartbeat_file
 
-#: Ranks get this long to reach the end of their step and save.
-_STOP_GRACE_S = 300.0
+#: Ranks get this long to reach the end of their step and save: less than docker/compose.yaml waits before it kills.
+_STOP_GRACE_S = 240.0
 _POLL_S = 0.2
 #: Ranks that fail of one cause fail within this time of each other.
 _FAILURE_SPREAD_S = 15.0

@@ -174,6 +174,7 @@ def test_doctor_finds_the_plug_in_sound(trial: Trial, tmp_path: Path) -> None:
     for check in ("paddle", "devices", "two images evaluated", "training memory", "all-reduce"):
         assert findings[check]["level"] == "ok", findings[check]
     assert "2 ranks" in findings["all-reduce"]["found"]
+    assert ": peak " in findings["training memory"]["found"]
     assert "synchronized by collectives of ours, for want of a kernel" in findings["all-reduce"]["found"]
 
 
