@@ -15,6 +15,11 @@ if not workflow.overwrite_configfiles:
     configfile: f"{workflow.basedir}/config/config.yaml"
 
 
+# On this machine, jobs must not meet on a device; a cluster's scheduler hands out its own.
+resource_scopes:
+    gpu="local",
+
+
 wildcard_constraints:
     seed=r"\d+",
 
@@ -48,6 +53,7 @@ onstart:
     use_terminal()
     session.be_patient()
     run_lock()
+    ask_slurm()
     session.forget_errors(Path("logs"))
     tell_forecast()
 

@@ -307,7 +307,10 @@ def test_code_inputs_name_what_python_really_loads(tmp_path: Path) -> None:
 
 
 def test_profile_keys_belong_to_one_kind_of_profile() -> None:
-    """`default` wins over --profile, and a key given twice is replaced as a whole: shared keys would lose settings."""
+    """`default` wins over --profile, and a key given twice is replaced as a whole: shared keys would lose settings.
+
+    What is set per rule is put together by the workflow (`keep_profiles` in common.smk).
+    """
     kinds = {"default": "always", "ci": "place", "slurm": "place", "cuda": "device", "corex": "device"}
     folders = {path.parent.name: path for path in (REPOSITORY / "profiles").glob("*/config.yaml")}
     assert set(folders) == set(kinds)
@@ -315,4 +318,17 @@ def test_profile_keys_belong_to_one_kind_of_profile() -> None:
     for name, path in folders.items():
         for key in re.findall(r"^([a-z][\w-]*):", path.read_text(), re.MULTILINE):
             owners.setdefault(key, set()).add(kinds[name])
-    assert {key: owner for key, owner in owners.items() if len(owner) > 1} == {}
+    assert {key: owner for key, owner in owners.items() if len(owner) > 1} == {"set-resources": {"place", "device"}}
+
+
+def test_slurm_profile_states_time_and_memory_of_every_stage_that_is_handed_over() -> None:
+    """One table is what a user edits; a stage that is missing there would get a default that nobody looks at."""
+    handed_over = set()
+    for path in (REPOSITORY / "workflow" / "rules").glob("*.smk"):
+        for block in re.split(r"^ *rule (?=\w*:)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+            if "shell:" in block and "localrule: True" not in block:
+                handed_over.add(block.partition(":")[0])
+    profile = (REPOSITORY / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8")
+    table = profile.partition("set-resources:\n")[2]
+    stages = re.findall(r"^  (\w+): \{runtime: \d+, mem_mb: .+\}$", table, re.MULTILINE)
+    assert set(stages) == handed_over and len(stages) == len(set(stages))

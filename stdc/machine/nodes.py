@@ -7,8 +7,12 @@ outputs; what else passes between the nodes' watchers lies in the run folder, wh
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import re
+import socket
+import struct
 from typing import Mapping, Optional, Tuple
 
 from stdc.errors import InputError
@@ -45,6 +49,61 @@ class Nodes:
 
 #: One machine, as most trainings have.
 ONE_NODE = Nodes()
+
+#: Where a user names the interface between the nodes, for gloo and for NCCL.
+INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+#: The kernel's request for the IPv4 address of an interface (linux/sockios.h).
+_SIOCGIFADDR = 0x8915
+
+
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """How this node is reached by the others: the interface, and its IPv4 address."""
+
+    interface: str
+    address: str
+
+
+def find_route(master: str, environment: Mapping[str, str]) -> Optional[Route]:
+    """The interface that the user names, or the one towards node 0.
+
+    The host's name, which Paddle and gloo would look up, is often that of loopback, which no other node can reach.
+
+    Args:
+        master: "address:port" of node 0.
+        environment: may name an interface.
+    Returns:
+        None where neither can be told, as for a name of node 0 that nobody knows yet.
+    Raises:
+        InputError: there is no interface of the name that the user gives.
+    """
+    for variable in INTERFACE_VARIABLES:
+        name = environment.get(variable, "")
+        # NCCL also takes lists and patterns; those are left to it.
+        if re.fullmatch(r"[\w.@-]+", name):
+            address = _address_of(name)
+            if address is None:
+                known = ", ".join(sorted(other for _, other in socket.if_nameindex()))
+                raise InputError(
+                    f"{variable}: {name}: no such interface here, or it has no IPv4 address; there are: {known}"
+                )
+            return Route(name, address)
+    host, _, port = master.rpartition(":")
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # Sends nothing, but makes the kernel choose.
+        probe.connect((host, int(port)))
+        address = probe.getsockname()[0]
+        for _, name in socket.if_nameindex():
+            if _address_of(name) == address:
+                return Route(name, address)
+    return None
+
+
+def _address_of(interface: str) -> Optional[str]:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        request = struct.pack("256s", interface.encode()[:15])
+        return socket.inet_ntoa(fcntl.ioctl(asked.fileno(), _SIOCGIFADDR, request)[20:24])
+    return None
 
 
 def find_nodes(wanted: Optional[int], environment: Mapping[str, str]) -> Nodes:

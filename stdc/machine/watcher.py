@@ -22,7 +22,7 @@ from stdc.errors import InputError, OutOfMemoryError, RunError, StdcError, Stopp
 from stdc.machine import environment
 from stdc.machine.heartbeat import PRESENT, Heartbeat, Limits, Sign, Watch
 from stdc.machine.lifetime import die_with_parent
-from stdc.machine.nodes import ONE_NODE, Nodes
+from stdc.machine.nodes import ONE_NODE, Nodes, find_route
 from stdc.machine.ranks import FOLDER_VARIABLE, STOP_SIGNALS, WATCHER_VARIABLE, StopRequest, heartbeat_file
 
 #: Ranks get this long to reach the end of their step and save: less than docker/compose.yaml waits before it kills.
@@ -104,13 +104,18 @@ def _run_launcher(
 ) -> None:
     logs = _logs(folder, nodes.number)
     command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(world_size // nodes.count)]
+    inherited = _rank_environment(device, folder, nodes.count)
     if nodes.count > 1:
         command += ["--nnodes", str(nodes.count), "--rank", str(nodes.number), "--master", nodes.master]
+        route = find_route(nodes.master, os.environ)
+        if route is not None:
+            command += ["--host", route.address]
+            inherited.setdefault("GLOO_SOCKET_IFNAME", route.interface)
     command += ["--log_dir", str(logs), *argv]
     with (logs / "launcher.log").open("wb") as output:
         launcher = subprocess.Popen(
             command,
-            env=_rank_environment(device, folder, nodes.count),
+            env=inherited,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -7,7 +7,7 @@ from typing import Dict
 import pytest
 
 from stdc.errors import InputError
-from stdc.machine.nodes import ONE_NODE, Nodes, find_nodes
+from stdc.machine.nodes import ONE_NODE, Nodes, Route, find_nodes, find_route
 
 SLURM = {
     "SLURM_NNODES": "2",
@@ -67,3 +67,21 @@ def test_job_that_does_not_fit_is_refused_in_words(wanted: int, environment: Dic
     with pytest.raises(InputError) as error:
         find_nodes(wanted, environment)
     assert words in str(error.value)
+
+
+def test_route_to_the_first_node_is_the_interface_that_leads_there() -> None:
+    assert find_route("127.0.0.1:37777", {}) == Route("lo", "127.0.0.1")
+    assert find_route("localhost:37777", {}) == Route("lo", "127.0.0.1")
+    # Of another family of addresses, as an unknown name: left to Paddle.
+    assert find_route("::1:37777", {}) is None
+
+
+@pytest.mark.parametrize("variable", ["GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"])
+def test_interface_that_the_user_names_is_taken(variable: str) -> None:
+    assert find_route("192.0.2.1:37777", {variable: "lo"}) == Route("lo", "127.0.0.1")
+    with pytest.raises(InputError, match=f"{variable}: ib9: no such interface here.*there are: .*lo"):
+        find_route("127.0.0.1:37777", {variable: "ib9"})
+
+
+def test_patterns_that_only_nccl_understands_are_left_to_it() -> None:
+    assert find_route("127.0.0.1:37777", {"NCCL_SOCKET_IFNAME": "^docker,lo"}) == Route("lo", "127.0.0.1")

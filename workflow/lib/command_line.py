@@ -6,7 +6,7 @@ Plain Python beside Snakemake; nothing here is used by the programs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import yaml
 
@@ -44,14 +44,12 @@ def lost_from_profiles(argv: Sequence[str], profiles: str = "", home: Path = Pat
         home: where `.config/snakemake` lies.
     """
     own = list(argv[: argv.index("--")] if "--" in argv else argv)
-    named = [argument.split("=", 1)[1] for argument in own if argument.startswith("--profile=")]
-    named += [after for argument, after in zip(own, own[1:]) if argument == "--profile"]
     lines = []
     for option, names in _OPTIONS.items():
         holders = [
             name
-            for name in [*named, *profiles.split(",")]
-            if name and any(key in _profile(name, home) for key in (option[2:], f"{option[2:]}s"))
+            for name in named_profiles(argv, profiles)
+            if any(key in _profile(name, home) for key in (option[2:], f"{option[2:]}s"))
         ]
         if len(holders) > 1 or (holders and any(_names(argument) in names for argument in own)):
             other = holders[1] if len(holders) > 1 else "the command line"
@@ -62,13 +60,77 @@ def lost_from_profiles(argv: Sequence[str], profiles: str = "", home: Path = Pat
     return lines
 
 
-def _profile(name: str, home: Path) -> Mapping[str, Any]:
+def named_profiles(argv: Sequence[str], variable: str = "") -> List[str]:
+    """The profiles that a command line and the variable SNAKEMAKE_PROFILE name, in the order in which they are read."""
+    own = list(argv[: argv.index("--")] if "--" in argv else argv)
+    named = []
+    for argument, after in zip(own, [*own[1:], ""]):
+        if argument.startswith("--profile="):
+            named.append(argument.partition("=")[2])
+        elif argument == "--profile":
+            named.append(after)
+    return [name for name in (named or variable.split(",")) if name and name != "none"]
+
+
+def plain(text: str) -> Any:
+    """A profile as it stands."""
+    return yaml.safe_load(text)
+
+
+def rendered(text: str) -> Any:
+    """A profile with the values of its template, as Snakemake renders it."""
+    import yte
+
+    return yte.process_yaml(text, require_use_yte=True)
+
+
+def words_of_profiles(
+    names: Sequence[str], key: str, home: Path = Path("~"), read: Callable[[str], Any] = rendered
+) -> List[str]:
+    """What profiles set per rule, as words of the command line: "train:runtime=60", "train=8".
+
+    Snakemake keeps one of two lists, whether another profile or the command line states the second one.
+
+    Args:
+        names: profiles, in the order in which they are read; a later word is meant to win over an earlier one.
+        key: "set-resources" or "set-threads".
+        home: where `.config/snakemake` lies.
+        read: makes values of a profile's text.
+    """
+    words = []
+    for name in names:
+        for rule, value in (_profile(name, home, read).get(key) or {}).items():
+            if isinstance(value, dict):
+                words += [f"{rule}:{resource}={amount}" for resource, amount in value.items()]
+            else:
+                words.append(f"{rule}={value}")
+    return words
+
+
+def put_together(first: Mapping[str, Any], then: Mapping[str, Any]) -> Dict[str, Any]:
+    """Settings per rule, those of `then` winning resource by resource.
+
+    Args:
+        first, then: what Snakemake made of the words: rule -> threads, or rule -> its resources.
+    """
+    together = dict(first)
+    for rule, value in then.items():
+        if rule in together and hasattr(value, "items"):
+            # Of Snakemake's own class, which checks what it holds.
+            together[rule] = together[rule].copy()
+            together[rule].update(value)
+        else:
+            together[rule] = value
+    return together
+
+
+def _profile(name: str, home: Path, read: Callable[[str], Any] = plain) -> Mapping[str, Any]:
     """Settings of a profile, found where Snakemake looks; empty where there are none."""
     folders = (Path(name), home.expanduser() / ".config" / "snakemake" / name, Path("/etc/xdg/snakemake") / name)
     for folder in folders:
         for file in sorted(folder.glob("config*.yaml")) if folder.is_dir() else []:
             try:
-                settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+                settings = read(file.read_text(encoding="utf-8"))
             except (OSError, ValueError, yaml.YAMLError, RecursionError):
                 # Snakemake has words of its own for it.
                 continue

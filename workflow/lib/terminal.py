@@ -52,10 +52,15 @@ class FailedJob(NamedTuple):
 
 
 class Failures(logging.Handler):
-    """Collects the jobs that failed; a job that was tried again counts once."""
+    """Collects the jobs that failed; a job that was tried again counts once.
 
-    def __init__(self) -> None:
+    Args:
+        failed: called with a failed job's number and its program's log, before Snakemake decides on another attempt.
+    """
+
+    def __init__(self, failed: Callable[[int, str], None] = lambda job, log: None) -> None:
         super().__init__()
+        self._failed = failed
         self._jobs: Dict[str, FailedJob] = {}
         self._labels: Dict[int, str] = {}
         self._died: Dict[str, str] = {}
@@ -70,6 +75,7 @@ class Failures(logging.Handler):
             self._jobs = {log: job for log, job in self._jobs.items() if job.label != label}
         elif event == "job_error":
             logs = given.get("log") or [""]
+            self._failed(_job_id(given), logs[0])
             label = self._labels.get(_job_id(given), given["rule_name"])
             # On a cluster the scheduler's log follows the program's.
             message = str(given.get("rule_msg") or "")
@@ -195,6 +201,7 @@ class Terminal:
         logger: Snakemake's.
         closing, ending: see `StageLines`.
         plain: leave Snakemake's own lines: a dry run, or details were asked for.
+        failed: see `Failures`.
     """
 
     def __init__(
@@ -203,8 +210,9 @@ class Terminal:
         closing: Callable[[], Iterable[str]],
         ending: Callable[[str], str],
         plain: bool,
+        failed: Callable[[int, str], None] = lambda job, log: None,
     ) -> None:
-        self.failures = Failures()
+        self.failures = Failures(failed)
         self._logger, self._closing, self._ending, self._plain = logger, closing, ending, plain
         logger.addHandler(self.failures)
 

@@ -6,6 +6,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import snakemake.cli
 import snakemake.logging
 import yaml
 from snakemake.exceptions import WorkflowError
@@ -20,6 +21,7 @@ import configuration
 import dataset_folder
 import recipe_files
 import session
+import slurm
 import terminal
 import weights_source
 
@@ -101,6 +103,27 @@ def limit_cores():
 
 
 limit_cores()
+
+
+def keep_profiles():
+    """Of two lists of resources or threads per rule, Snakemake keeps one: the device would be lost to a time limit."""
+    if not workflow.is_main_process:
+        # Jobs get everything on a command line of Snakemake's own making.
+        return
+    names = command_line.named_profiles(sys.argv[1:], os.environ.get("SNAKEMAKE_PROFILE", ""))
+    settings = workflow.resource_settings
+    for key, field, parse in (
+        ("set-resources", "overwrite_resources", snakemake.cli.parse_set_resources),
+        ("set-threads", "overwrite_threads", snakemake.cli.parse_set_threads),
+    ):
+        words = command_line.words_of_profiles(names, key)
+        if words:
+            setattr(settings, field, command_line.put_together(parse(words), getattr(settings, field)))
+            # What Snakemake has made of it before.
+            vars(settings).pop(f"_parsed_{field}", None)
+
+
+keep_profiles()
 
 # Weights to be judged without a training. Their results stand where a training's would, in a folder of their own.
 WEIGHTS = config["weights"]
@@ -227,6 +250,34 @@ def run_lock():
         raise SystemExit(1)
 
 
+def ask_slurm():
+    """Where SLURM runs the jobs: what would wait for ever is told, and what an earlier start submitted is waited for."""
+    if workflow.local_exec or workflow.executor_plugin.name != "slurm":
+        return
+    asked = [
+        slurm.Asked(job.rule.name, str(job.resources.get("slurm_partition") or ""), job.resources["runtime"])
+        for job in workflow.dag.needrun_jobs()
+        if not job.is_local and isinstance(job.resources.get("runtime"), int)
+    ]
+    try:
+        problems = slurm.limit_problems(asked)
+        if problems:
+            stop(problems)
+        slurm.wait_for_earlier_jobs(Path.cwd(), lambda line: print(f"stdc: {line}", file=sys.stderr, flush=True))
+    except slurm.SlurmError as error:
+        print(f"stdc: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(1)
+
+
+def no_second_attempt(jobid, log):
+    """What a program calls wrong input is wrong the second time too, and a queue may be long."""
+    left = session.errors(Path(log).parent.parent).get(log) if log else None
+    if left is not None and left.exit_code == session.EXIT_INPUT:
+        for job in workflow.dag.jobs:
+            if workflow.dag.jobid(job) == jobid:
+                job.attempt = max(job.attempt, job.restart_times + 1)
+
+
 def closing():
     """The verdict last, where the whole run was asked for."""
     return session.closing_lines(Path(RESULTS)) if workflow.dag_settings.targets in (set(), {"all"}) else []
@@ -241,6 +292,7 @@ TERMINAL = terminal.Terminal(
     or workflow.output_settings.verbose
     or workflow.output_settings.printshellcmds
     or not workflow.is_main_process,
+    failed=no_second_attempt,
 )
 
 

@@ -61,8 +61,9 @@ rule measure_speed:
         f"logs/measure_speed/{NAME}-seed{{seed}}.log",
     benchmark:
         f"logs/benchmark/measure_speed/{NAME}-seed{{seed}}.tsv"
-    # All cores of the run: nothing else may disturb the clock.
-    threads: workflow.resource_settings.cores or HARDWARE["threads"]
+    # All cores of the run: nothing else may disturb the clock. A cluster's job is told "all" of a machine that may be shared,
+    # and must not ask for more than its head has asked for.
+    threads: (workflow.is_main_process and workflow.resource_settings.cores) or HARDWARE["threads"]
     resources:
         mem_mb=8000,
         runtime=60,

@@ -29,8 +29,8 @@ rule train:
         f"logs/benchmark/train/{NAME}-seed{{seed}}.tsv"
     threads: HARDWARE["devices"] * (HARDWARE["threads"] + HARDWARE["workers"])
     resources:
-        # On a cluster this leaves the start of the tasks to the rule.
-        **({"mpi": "srun", "tasks": HARDWARE["nodes"], "tasks_per_node": 1} if HARDWARE["nodes"] > 1 else {}),
+        # On SLURM, `mpi` leaves the start of the tasks to the rule. Beside GPUs, the plug-in would ask for so many tasks per GPU.
+        **({"mpi": "srun", "tasks": HARDWARE["nodes"], "tasks_per_gpu": 0} if HARDWARE["nodes"] > 1 else {}),
         mem_mb=16000 * HARDWARE["devices"],
         runtime=2880,
         # Not params: finished work stays finished when it is looked at on another machine.
@@ -60,7 +60,11 @@ rule train:
         # (PADDLE_NNODES), nothing is to be started on them.
         start=()
         if (({resources.nodes} > 1)) && [[ -z ${{PADDLE_NNODES:-}} ]]; then
-            start=(srun --nodes={resources.nodes} --ntasks-per-node=1 --kill-on-bad-exit=0)
+            # The Snakemake that a program ends with is to be found on one of the nodes only; SLURM ends it on the others.
+            start=(
+                srun --nodes={resources.nodes} --ntasks-per-node=1 --kill-on-bad-exit=0
+                --export=ALL,STDC_DIE_WITH_PARENT=0
+            )
         fi
         exec "${{start[@]}}" "$STDC_PYTHON" {input.program:q} \
             --config {input.config:q} \
