@@ -25,6 +25,10 @@ _NOISE = (
     "Elapsed time: ",
     "Conda environments: ignored",
     "Shutting down, this might take some time.",
+    # On a cluster without accounts the plug-in says three lines for each job.
+    "No SLURM account given, trying to guess.",
+    "No account was given, not able to get a SLURM account",
+    "Unable to guess SLURM account.",
     "Exiting because a job execution failed.",
     "host: ",
 )
