@@ -49,7 +49,10 @@ def read_member(path: Path, suffix: str = ".pdparams") -> bytes:
         with files.open_file(path) as handle:
             packed = handle.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
             handle.seek(0)
-            found, others = _members(gzip.GzipFile(fileobj=handle) if packed else handle, suffix)  # type: ignore[arg-type]
+            stream: BinaryIO = gzip.GzipFile(fileobj=handle) if packed else handle  # type: ignore[assignment]
+            found, others = _members(stream, suffix)
+            if packed:
+                _check_end(stream)
     except RefusedError as refused:
         raise InputError(f"{path}: refused: {refused}") from None
     except (EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
@@ -58,6 +61,17 @@ def read_member(path: Path, suffix: str = ".pdparams") -> bytes:
         listed = f" beside {', '.join(others[:3])}" if others else ""
         raise InputError(f"{path}: one {suffix} file is expected in it, found {len(found)}{listed}")
     return found[0]
+
+
+def _check_end(stream: BinaryIO) -> None:
+    """Read on to the end of a packed stream, where its checksum is compared."""
+    left = _MOST_UNPACKED
+    while left > 0:
+        count = len(stream.read(1 << 20))
+        if not count:
+            return
+        left -= count
+    raise RefusedError(f"it unpacks to more than {_MOST_UNPACKED >> 20} MB")
 
 
 def _members(stream: BinaryIO, suffix: str) -> Tuple[List[bytes], List[str]]:

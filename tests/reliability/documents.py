@@ -156,7 +156,7 @@ def make_sound(place: Path, dataset: Path, work: Path, weights: Mapping[str, Any
     files.write_json(place / "train.json", {name: sections[name] for name in ("model", "train", "data")})
     evaluated = {name: sections[name] for name in ("model", "train", "evaluate", "data")}
     files.write_json(place / "evaluate.json", evaluated)
-    files.write_json(place / "speed.json", {name: sections[name] for name in ("model", "speed")})
+    files.write_json(place / "speed.json", {name: sections[name] for name in ("model", "train", "speed")})
     files.write_json(place / "start.json", {"model": {**model, "init_from": source}})
     files.write_json(place / "synthetic.json", {"synthetic": {**config["synthetic"], "train": 1, "val": 1, "test": 0}})
     (place / "recipe.yaml").write_text(yaml.safe_dump({**config, "name": "made"}), encoding="utf-8")

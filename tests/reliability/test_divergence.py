@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from families import Family
+from programs import SCRIPTS
 from trials import TrainingTrial
 
 from stdc.training import checkpoints
@@ -48,6 +50,59 @@ def test_huge_learning_rate_ends_at_once_naming_the_frames_and_keeps_the_last_go
             arrays = array_files.read_safetensors(manifest.parent / file)
             assert all(np.isfinite(array).all() for array in arrays.values())
     assert not (trial.folder / "huge" / "model.pdparams").exists()
+
+
+#: A trainer whose third step is of pictures that are no numbers, and whose data worker dies while a scheduler's signal
+#: is on its way, before the values of that step were looked at.
+SPOILED = """
+import contextlib, os, signal, sys
+sys.path[:0] = [{scripts!r}]
+import program, train
+from stdc.machine import devices
+prepare = devices.prepare
+
+def prepared(*arguments):
+    # Only now may Paddle be imported.
+    prepare(*arguments)
+    from stdc.training import loop, pixels
+    real, normalize, steps = loop.batches, pixels.Normalizer.__call__, []
+
+    def dying(*arguments, **options):
+        with contextlib.closing(real(*arguments, **options)) as inner:
+            for number, batch in enumerate(inner):
+                if number == 3:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    raise loop.WorkerDied("data worker 0 (process 7) ended by SIGKILL")
+                yield batch
+
+    def spoiled(self, images):
+        steps.append(1)
+        return normalize(self, images) * (float("nan") if len(steps) == 3 else 1.0)
+
+    loop.batches, pixels.Normalizer.__call__ = dying, spoiled
+
+devices.prepare = prepared
+if __name__ == "__main__":
+    sys.exit(program.run(train.arguments(), train.main))
+"""
+
+
+def test_a_dead_worker_and_a_signal_after_a_step_that_is_no_number_save_nothing(trial: TrainingTrial) -> None:
+    trial.configure({"save_interval": 100, "log_interval": 100, "evaluate": False})
+    (trial.folder / "spoiled.py").write_text(SPOILED.format(scripts=str(SCRIPTS)), encoding="utf-8")
+    (trial.folder / "spoiled").mkdir()
+    command = trial.command("spoiled")
+    command[:2] = [sys.executable, str(trial.folder / "spoiled.py")]
+    at = command.index("--best")
+    del command[at : at + 2]
+    family = Family(command, trial.folder, trial.folder / "spoiled" / "said")
+    try:
+        code = family.wait(120)
+    finally:
+        family.end()
+    assert code == 1 and "training diverged at iteration 3" in family.text(), family.text()[-2000:]
+    folder = trial.run_folder("spoiled")
+    assert folder is not None and list(folder.glob("checkpoints/*")) == [] and (folder / "diverged.json").exists()
 
 
 def test_damaged_checkpoint_and_damaged_best_weights_are_skipped_by_a_run(trial: TrainingTrial) -> None:

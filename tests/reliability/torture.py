@@ -14,6 +14,7 @@ import argparse
 import collections
 import dataclasses
 import errno
+import gzip
 import hashlib
 import io
 import json
@@ -442,8 +443,12 @@ def case_weights(templates: Templates, place: Path, chance: Chance) -> Tuple[str
         if kind == "tar":
             import tarfile
 
-            with tarfile.open(place / "w.tar.gz", "w:gz") as archive:
-                archive.add(path, "STDC/model.pdparams")
+            # Without times, so that a case is the same each time it is played.
+            entry = tarfile.TarInfo("STDC/model.pdparams")
+            entry.size = path.stat().st_size
+            packed = gzip.GzipFile(str(place / "w.tar.gz"), "wb", mtime=0)
+            with packed, tarfile.open(fileobj=packed, mode="w") as archive, path.open("rb") as content:
+                archive.addfile(entry, content)
             path = place / "w.tar.gz"
     if kind != "hostile":
         names = {re.sub(r"running_", "_", name) for name in arrays}
@@ -802,7 +807,7 @@ def case_recipe(templates: Templates, place: Path, chance: Chance) -> Tuple[str,
         what = "damage"
     elif kind == "tag":
         path.write_text(text + f'report: !!python/object/apply:os.system ["touch {place}/marker"]\n')
-        culprits, what, must_fail = ["configuration"], "a tag that makes objects", True
+        culprits, what, must_fail = ["configuration", "tiny.yaml"], "a tag that makes objects", True
     else:
         parent, key = config, chance.choice(sorted(config))
         if isinstance(config[key], dict) and chance.random() < 0.8:

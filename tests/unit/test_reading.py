@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import struct
@@ -181,6 +182,19 @@ def packed(path: Path, *members: Tuple[str, bytes]) -> Path:
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return path
+
+
+def test_a_bit_that_fell_over_inside_a_packed_archive_is_found_by_its_checksum(tmp_path: Path) -> None:
+    array_files.write_pdparams(tmp_path / "w.pdparams", {"features.weight": np.ones(3, np.float32)})
+    path = tmp_path / "w.tar.gz"
+    with gzip.open(path, "wb", compresslevel=0) as unpacked, tarfile.open(fileobj=unpacked, mode="w") as archive:
+        archive.add(tmp_path / "w.pdparams", "w.pdparams")
+    data = (tmp_path / "w.tar.gz").read_bytes()
+    assert list(read_weights(tmp_path / "w.tar.gz")) == ["features.weight"]
+    # In the name of an array, where the tar has no checksum of its own.
+    (tmp_path / "w.tar.gz").write_bytes(data.replace(b"features.weight", b"features.weighu", 1))
+    with pytest.raises(InputError, match=r"w\.tar\.gz: not a readable archive \(CRC"):
+        read_weights(tmp_path / "w.tar.gz")
 
 
 @pytest.mark.parametrize("name", ["STDCNet1/model.pdparams", f"{'long/' * 40}model.pdparams"])
