@@ -7,13 +7,13 @@ import subprocess
 from pathlib import Path
 from typing import List, Optional
 
+from pythons import python_folders
+
 
 def old_pythons() -> List[Path]:
     """Python 3.8 and 3.9: named by FLOOR_PYTHON, on PATH, or under pyenv."""
     named = os.environ.get("FLOOR_PYTHON")
-    places = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
-    places += sorted(Path.home().glob(".pyenv/versions/3.[89].*/bin"))
-    candidates = [place / f"python3.{minor}" for minor in (8, 9) for place in places]
+    candidates = [place / f"python3.{minor}" for minor in (8, 9) for place in python_folders()]
     return [path for path in ([Path(named)] if named else candidates) if path.is_file()]
 
 

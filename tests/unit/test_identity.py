@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Set
 
 import pytest
+from pythons import python_folders
 
 from stdc import recipe
 from stdc.stages import TrainStage
@@ -196,10 +197,11 @@ def closure(names: List[str]) -> Set[str]:
 
 def interpreters() -> List[str]:
     """Every Python from 3.8 on that this machine has, one of each minor version."""
-    candidates = [Path(sys.executable), *sorted(Path.home().glob(".pyenv/versions/*/bin/python3"))]
-    candidates += sorted(path for path in Path("/usr/bin").glob("python3.*") if path.name[8:].isdigit())
+    named = [
+        folder / name for folder in python_folders() for name in ("python3", *(f"python3.{n}" for n in range(8, 20)))
+    ]
     found: Dict[str, str] = {}
-    for path in candidates:
+    for path in [Path(sys.executable), *(path for path in named if path.is_file())]:
         code = "import sys; print('%d.%d' % sys.version_info[:2] if sys.version_info >= (3, 8) else '')"
         answer = subprocess.run([str(path), "-c", code], capture_output=True, text=True, check=False, timeout=30)
         if answer.returncode == 0 and answer.stdout.strip():
