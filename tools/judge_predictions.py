@@ -14,8 +14,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scrip
 
 import program
 from stdc.data.layout import SPLITS, refuse_inside
+from stdc.errors import InputError
 from stdc.files import write_json
 from stdc.machine.cgroup import usable_cpus
+
+log = program.logger("judge_predictions")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -31,17 +34,22 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(options: argparse.Namespace) -> None:
-    from stdc.evaluation.judge_predictions import ground_truth, judge_predictions, table_text
+    from stdc.evaluation.judge_predictions import ground_truth, judge_predictions, suspicion, table_text
     from stdc.progress import Progress
 
     if options.output is not None:
         refuse_inside(options.output, options.dataset, "the figures")
+        if options.output.is_dir():
+            raise InputError(f"--output {options.output}: a folder; name the file to write, such as metrics.json in it")
     progress = Progress("frames", len(ground_truth(options.dataset, options.split)))
     document = judge_predictions(options.predictions, options.dataset, options.split, options.processes, progress.step)
     progress.finish()
     if options.output is not None:
         write_json(options.output, document)
     print(table_text(document))
+    doubt = suspicion(document)
+    if doubt is not None:
+        log(doubt)
 
 
 if __name__ == "__main__":

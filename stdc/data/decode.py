@@ -27,7 +27,7 @@ def decode_color(data: np.ndarray) -> Optional[np.ndarray]:
     if pixels is not None:
         return pixels
     # Ignore the EXIF orientation: the label raster has none, so turning the image would misalign the pair.
-    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    pixels = decode_any(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
@@ -37,7 +37,20 @@ def decode_ids(data: np.ndarray) -> Optional[np.ndarray]:
     if pixels is not None:
         return pixels[:, :, 0]
     # This flag, too, leaves an orientation tag alone.
-    return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    return decode_any(data, cv2.IMREAD_UNCHANGED)
+
+
+def decode_any(data: np.ndarray, flags: int) -> Optional[np.ndarray]:
+    """What OpenCV makes of a file's content, (N,) uint8; None where it is no image."""
+    head = data[:24].tobytes()
+    if head[:16] == _HEAD and not (any(head[16:20]) and any(head[20:24])):
+        # libpng would write about a picture without pixels to the terminal.
+        return None
+    try:
+        return None if not data.size else cv2.imdecode(data, flags)
+    except cv2.error:
+        # Of more pixels than it takes (2^30), or of a kind that it stops at.
+        return None
 
 
 def _decode_quickly(data: np.ndarray, color_type: int, mode: str) -> Optional[np.ndarray]:

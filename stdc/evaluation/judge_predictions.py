@@ -19,6 +19,7 @@ import numpy as np
 
 from stdc import files
 from stdc.data import png
+from stdc.data.decode import decode_any
 from stdc.data.labels import CATEGORY_NAMES, IGNORE, LABEL_ID_TO_TRAIN_ID, LABELS, NUM_CLASSES, TRAIN_NAMES
 from stdc.data.layout import INSTANCE_IDS, LABEL_IDS, POLYGONS, SPLITS, Frame, read_layout, shown
 from stdc.data.polygons import draw_train_ids, parse_annotation
@@ -89,6 +90,22 @@ def judge_predictions(
     return {**document, "protocols": [dict(document)], "per_image": scores_of_images(counts, frames)}
 
 
+def suspicion(document: Mapping[str, Any]) -> Optional[str]:
+    """What speaks for predictions in another numbering; None where nothing does.
+
+    Args:
+        document: of `judge_predictions`.
+    """
+    untrained = int(np.sum(list((document.get("untrained_predictions") or {"": [0]}).values())))
+    pixels = int(np.sum(document["confusion"])) + untrained
+    if 2 * untrained <= pixels:
+        return None
+    return (
+        f"{100 * untrained / pixels:.0f} % of the pixels that count are predicted as labels that are not trained, all "
+        f"of them errors. Are these train ids? Expected are label ids: road is {_ROAD}, not 0"
+    )
+
+
 def ground_truth(dataset: Path, split: str) -> List[Frame]:
     """The frames of a split that have ground truth, sorted.
 
@@ -119,7 +136,8 @@ def find_predictions(folder: Path, frames: Sequence[Frame]) -> List[Job]:
         folders.sort()
         for name in sorted(names):
             match = _FRAME.fullmatch(name)
-            if match:
+            # A link that leads nowhere predicts nothing.
+            if match and (Path(parent) / name).is_file():
                 found.setdefault(match.group(1), []).append(Path(parent) / name)
     problems = []
     for frame in frames:
@@ -207,7 +225,7 @@ def _label_ids(path: Path, data: bytes) -> np.ndarray:
 def _decode(path: Path, data: Optional[bytes] = None) -> np.ndarray:
     content = np.frombuffer(files.read_bytes(path) if data is None else data, np.uint8)
     # As stored: an orientation tag would turn one of the two away from the other.
-    pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION) if content.size else None
+    pixels = decode_any(content, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
         raise InputError(f"{shown(path)}: not a readable picture")
     return np.asarray(pixels)
@@ -224,6 +242,7 @@ def _ids_of_colors() -> Dict[int, int]:
 
 
 _IDS_OF_COLORS: Mapping[int, int] = _ids_of_colors()
+_ROAD = next(label.id for label in LABELS if label.name == "road")
 
 
 def table_text(document: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ class OnnxPredictor(ArrayPredictor):
         options.log_severity_level = _ERRORS_ONLY
         name = str(model) if isinstance(model, Path) else "graph"
         if isinstance(model, Path) and not model.is_file():
-            raise InputError(f"{model}: no such file")
+            raise InputError(f"{model}: {'a folder; give the file in it' if model.is_dir() else 'no such file'}")
         content = model if isinstance(model, bytes) else str(model)
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -1,8 +1,8 @@
 """Weights from a file in any of the formats in which this network is published, under PaddleSeg's names.
 
 `.pdparams` (PaddleSeg), `.tar.gz` around one (PaddleSeg's backbones), `torch.save` (the authors, mmsegmentation) and
-safetensors, with Paddle's names or torch's. The content decides, not the suffix. Files that are something else are
-refused in words that say what they are.
+safetensors, with Paddle's names or torch's. The content decides, not the suffix (but for exported networks). Files that
+are something else are refused in words that say what they are.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ _OTHER_FILES: Sequence[Tuple[Tuple[bytes, ...], str]] = (
     ((b"\x89png", b"\xff\xd8\xff"), "a picture, not weights"),
     ((b"7z\xbc\xaf", b"rar!", b"bzh", b"\xfd7zxz"), "a packed archive; unpack it and give the file in it"),
 )
+
+#: ONNX and Paddle's inference format: batch norms are folded into what stands before them, and heads are left out.
+_EXPORTED = (".onnx", ".pdmodel", ".pdiparams")
 
 
 def read_weights(path: files.PathLike) -> Arrays:
@@ -66,6 +69,8 @@ def _other_file(path: Path) -> Optional[str]:
         head = handle.read(_HEAD_BYTES).lstrip().lower()
     if not head:
         return "an empty file; was its download cut off?"
+    if path.suffix in _EXPORTED:
+        return "an exported network, read by predict alone; give the weights that it was exported from"
     return next((words for starts, words in _OTHER_FILES if head.startswith(starts)), None)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Tuple
 
 import numpy as np
 import pytest
@@ -64,6 +66,25 @@ def test_files_of_other_kinds_are_decoded_as_they_are(decoder: str) -> None:
     assert np.array_equal(decode.decode_color(content(seen_through)), PICTURE)
     one_color_transparent = content(PICTURE, transparency=tuple(int(level) for level in PICTURE[0, 0]))
     assert np.array_equal(decode.decode_color(one_color_transparent), PICTURE)
+
+
+def png_of_size(height: int, width: int) -> np.ndarray:
+    """A PNG that is sound but for its size, which nothing stands behind."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    file = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return np.frombuffer(file, np.uint8)
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 8), (8, 0), (100_000, 100_000)])
+def test_a_picture_without_pixels_or_of_too_many_is_none_and_told_by_no_library(
+    decoder: str, size: Tuple[int, int], capfd: pytest.CaptureFixture
+) -> None:
+    assert decode.decode_color(png_of_size(*size)) is None and decode.decode_ids(png_of_size(*size)) is None
+    assert min(size) or capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("keep", [0, 7, 20, 30, 100])

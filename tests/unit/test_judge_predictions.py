@@ -17,7 +17,7 @@ from tiny import make_tiny_dataset, tiny_frames
 
 from stdc.data.labels import LABEL_ID_TO_TRAIN_ID
 from stdc.errors import InputError, InputErrors
-from stdc.evaluation.judge_predictions import judge_predictions, table_text
+from stdc.evaluation.judge_predictions import judge_predictions, suspicion, table_text
 
 #: Labels that a stranger's network may predict: all but the license plate, whose id is none of a picture's.
 IDS = np.array(sorted(number for number in id2label if number >= 0), np.uint8)
@@ -110,6 +110,28 @@ def test_program_writes_the_figures_and_shows_the_tables(cityscapes: Path, predi
     assert done.stdout.rstrip("\n") == table_text(document)
     road = next(line for line in done.stdout.splitlines() if line.startswith("road"))
     assert road.split() == ["road", f"{100 * document['class_iou']['road']:.2f}", "-"]
+    done = run_program("judge_predictions", *options[:4], "--output", tmp_path)
+    assert_refused(done, f"--output {tmp_path}: a folder")
+
+
+def test_train_ids_are_scored_as_the_official_script_does_and_suspected(cityscapes: Path, predictions: Path) -> None:
+    assert suspicion(judge_predictions(predictions, cityscapes, "val")) is None
+    for path in predictions.rglob("*.png"):
+        Image.new("L", Image.open(path).size, 0).save(path)
+    document = judge_predictions(predictions, cityscapes, "val")
+    assert document["miou"] == 0
+    assert suspicion(document) == (
+        "100 % of the pixels that count are predicted as labels that are not trained, all of them errors. "
+        "Are these train ids? Expected are label ids: road is 7, not 0"
+    )
+
+
+def test_a_link_that_leads_nowhere_is_no_prediction(cityscapes: Path, predictions: Path) -> None:
+    path = sorted(predictions.rglob("*.png"))[0]
+    path.unlink()
+    path.symlink_to("nowhere.png")
+    with pytest.raises(InputError, match="no prediction"):
+        judge_predictions(predictions, cityscapes, "val")
 
 
 def test_frames_without_exactly_one_prediction_are_told(cityscapes: Path, predictions: Path, tmp_path: Path) -> None:

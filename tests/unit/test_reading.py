@@ -227,6 +227,8 @@ def test_files_that_are_something_else_are_called_by_name(tmp_path: Path) -> Non
     write_zip(tmp_path / "whole.pth", Call("models.stdc", "Network"), {})
     for name, content, said in (
         ("lfs.pdparams", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a pointer of Git LFS"),
+        ("network.onnx", b"\x08\x07\x12\x04stdc", "an exported network, read by predict alone"),
+        ("network.pdiparams", bytes(64), "give the weights that it was exported from"),
         ("page.pdparams", b"\n<!DOCTYPE html><html>Sign in</html>", "a web page, not weights"),
         ("denied.pdparams", b'<?xml version="1.0"?><Error>', "an answer of a file server"),
         ("empty.pdparams", b"", "an empty file"),
