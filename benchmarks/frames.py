@@ -13,7 +13,7 @@ from PIL import Image
 from stdc.data.entry import Entry
 from stdc.data.labels import LABEL_ID_TO_TRAIN_ID
 from stdc.data.png import encode_gray
-from stdc.data.synthetic.writer import Frame, write_frame
+from stdc.data.synthetic.writer import Frame, Synthetic, write_frame
 
 #: Of a Cityscapes image, pixels.
 HEIGHT, WIDTH = 1024, 2048
@@ -23,10 +23,10 @@ _BLUR_PIXELS = 0.8
 
 def make_frames(folder: Path, count: int) -> List[Entry]:
     """Write frames of the split "train" in the layout of Cityscapes: images, polygons, label ids and train ids."""
-    section = {"seed": 0, "height": HEIGHT, "width": WIDTH, "train": count, "val": 2, "test": 0}
+    wanted = Synthetic(seed=0, height=HEIGHT, width=WIDTH, train=count, val=2, test=0)
     for number in range(count):
         frame = Frame("train", number, count)
-        for path in write_frame(frame, section, folder):
+        for path in write_frame(frame, wanted, folder):
             if path.endswith("_leftImg8bit.png"):
                 pixels = cv2.cvtColor(cv2.imread(str(folder / path)), cv2.COLOR_BGR2RGB)
                 blurred = cv2.GaussianBlur(pixels, (0, 0), _BLUR_PIXELS)

@@ -19,7 +19,7 @@ def _tiny_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_dataset(_tiny_template: Path, tmp_path: Path) -> Path:
-    """A dataset of the test's own, free to break: 2 cities a split, 2 frames a city, 32x64, all four files a frame."""
+    """A dataset for one test to break: 2 cities per split, 2 frames per city, 32x64, four files per frame."""
     return Path(shutil.copytree(_tiny_template, tmp_path / "cityscapes"))
 
 

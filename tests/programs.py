@@ -12,7 +12,7 @@ SCRIPTS = REPOSITORY / "workflow" / "scripts"
 TOOLS = REPOSITORY / "tools"
 
 
-def run_program(name: str, *arguments: object, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+def run_program(name: str, *arguments: object, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
     """Run `<name>.py` with the interpreter of the tests; returns exit code, stdout and stderr."""
     path = next(folder / f"{name}.py" for folder in (SCRIPTS, TOOLS) if (folder / f"{name}.py").is_file())
     command = [sys.executable, str(path), *map(str, arguments)]

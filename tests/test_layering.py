@@ -332,3 +332,34 @@ def test_slurm_profile_states_time_and_memory_of_every_stage_that_is_handed_over
     table = profile.partition("set-resources:\n")[2]
     stages = re.findall(r"^  (\w+): \{runtime: \d+, mem_mb: .+\}$", table, re.MULTILINE)
     assert set(stages) == handed_over and len(stages) == len(set(stages))
+
+
+#: Names of arguments that hold the configuration or a section of it, and the types of what is not parsed.
+SECTION_NAMES = {"config", "section", "model", "train", "data", "evaluate", "synthetic", "hardware", "speed", "report"}
+UNPARSED = {
+    f"{outer}{kind}[str, Any]{end}" for outer, end in (("", ""), ("Optional[", "]")) for kind in ("Dict", "Mapping")
+}
+
+#: Where the configuration is parsed: the functions that take it as it is written. Everything else gets dataclasses.
+DOORS = {
+    "stdc/doctor/plan.py": {"make_plan", "_generated"},
+    "stdc/parts.py": {"part_of"},
+    "stdc/published/configured_run.py": {"configured_run", "_start", "_counts"},
+    "stdc/recipe.py": {"resolve", "normalization", "kernels_of", "_effective", "_preset"},
+    "stdc/report/merged_recipe.py": {"recipe_text"},
+    "stdc/stages.py": {"_separator"},
+    "stdc/weights/fetch.py": {"start_of"},
+}
+
+
+def test_a_section_of_the_configuration_is_parsed_at_a_door_and_goes_no_further_as_a_mapping() -> None:
+    found: Dict[str, Set[str]] = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            for argument in [*node.args.args, *node.args.kwonlyargs]:
+                annotation = ast.unparse(argument.annotation) if argument.annotation is not None else ""
+                if argument.arg in SECTION_NAMES and annotation in UNPARSED:
+                    found.setdefault(name_of(path), set()).add(node.name)
+    assert found == DOORS

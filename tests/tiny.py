@@ -27,7 +27,7 @@ TINY_CITIES: Mapping[str, Sequence[str]] = {
     "test": ("berlin", "bonn"),
 }
 
-#: Drawn four a frame in turn, over bands of sky, building, vegetation, road and sidewalk: four frames show them all.
+#: Drawn in turn, four per frame, over bands of sky, building, vegetation, road and sidewalk: four frames show them all.
 _OBJECTS = (
     "wall",
     "fence",
@@ -65,7 +65,7 @@ def make_tiny_dataset(
 
     Args:
         cities: names by split; a split left out is absent.
-        frames: frames a city.
+        frames: frames per city.
         label_ids, instance_ids, color, polygons: which of the four ground truth files each frame gets.
         wrappers: put the two halves into the folders that the official zips unpack to.
     """

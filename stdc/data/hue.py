@@ -56,7 +56,7 @@ def turn_hue(image: np.ndarray, amount: float) -> np.ndarray:
     order, distance = _order(red, green, blue, value)
     hue = _look_up(tables.hue, distance, cv2.subtract(value, least), order)
     saturation = _look_up(tables.saturation, least, value)
-    # PaddleSeg stores the float sum in 8 bits, which rounds it towards zero and wraps it around the circle of hues.
+    # PaddleSeg stores the float sum in 8 bits, which rounds it toward zero and wraps it around the circle of hues.
     hue = cv2.LUT(hue, np.array([int(level + amount) & 255 for level in range(256)], np.uint8))
     lowest = _look_up(tables.lowest, value, saturation)
     middle = cv2.multiply(value, _look_up(tables.middle, saturation, hue), dtype=cv2.CV_8U)

@@ -140,7 +140,7 @@ class EvaluateJob:
             other_backend=backends.full_name(other, self.device) if other else "",
         )
         content = document(counts, [entry.frame for entry in dataset.entries], computed)
-        # Of which data the figures are: weights that were given have no training that would tell.
+        # Which data the figures are of: for weights that were given, no training's provenance says so.
         content["manifest_sha256"] = files.sha256_file(self.manifest)
         content["list_sha256"] = files.sha256_file(self.val_list)
         files.write_json(self.output, content)

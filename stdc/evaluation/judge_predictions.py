@@ -31,7 +31,7 @@ from stdc.machine.pool import run_parallel
 from stdc.prediction.protocols import Protocol
 from stdc.units import size_text
 
-#: The name of a frame at the beginning of a file's.
+#: The frame's name, with which the name of a prediction file begins.
 _FRAME = re.compile(r"(.+?_[0-9]{6}_[0-9]{6})(?![0-9]).*\.png")
 
 #: Columns of the counts: trained classes, then the labels that are not trained.
@@ -224,7 +224,7 @@ def _label_ids(path: Path, data: bytes) -> np.ndarray:
 
 def _decode(path: Path, data: Optional[bytes] = None) -> np.ndarray:
     content = np.frombuffer(files.read_bytes(path) if data is None else data, np.uint8)
-    # As stored: an orientation tag would turn one of the two away from the other.
+    # Pixels as they are stored: an orientation tag would turn the prediction, but not its ground truth.
     pixels = decode_any(content, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
         raise InputError(f"{shown(path)}: not a readable picture")

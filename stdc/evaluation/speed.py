@@ -23,7 +23,7 @@ from stdc.recipe import Speed
 #: Timing ends after this many seconds, with the count that was reached: a CPU needs seconds for what a GPU does in one
 #: hundredth of one.
 LIMIT_S = 60.0
-#: The same for the calls before the clock starts.
+#: The same limit for the calls before the clock starts.
 WARMUP_LIMIT_S = 15.0
 
 
@@ -42,7 +42,7 @@ def measure_inference(
         {"fps", "latency_ms": {"p50", "p95", "p99", "mean"}, "size", "batch", "warmup", "iterations", "backend", …}.
     """
     shape = (speed.batch, 3, speed.height, speed.width)
-    # Noise, not zeros: some processors multiply zeros faster.
+    # The input is noise, because some processors multiply zeros faster.
     pixels = predictor.load(np.random.RandomState(0).uniform(-1, 1, shape).astype(np.float32))
 
     def call() -> None:

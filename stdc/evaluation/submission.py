@@ -69,7 +69,7 @@ def write_submission(
         for name in sorted(f"{entry['frame']}{PREDICTION_SUFFIX}" for entry in frames):
             member = zipfile.ZipInfo(name, _ZIP_TIME)
             member.external_attr = 0o644 << 16
-            # PNG is compressed already.
+            # Stored, not deflated: PNG files are compressed already.
             archive.writestr(member, files.read_bytes(folder / name))
     return len(frames)
 

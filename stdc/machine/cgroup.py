@@ -18,7 +18,7 @@ def usable_cpus(root: Path = ROOT, self_file: Path = SELF) -> int:
     """How many CPUs this process can keep busy: the affinity mask, or the quota where that is less; at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota(root, self_file)
-    # A part of a CPU is worth a process: 1.5 CPUs keep two busy most of the time.
+    # Rounded up: a quota of 1.5 CPUs keeps two processes busy most of the time.
     return allowed if quota is None else max(1, min(allowed, -int(-quota // 1)))
 
 

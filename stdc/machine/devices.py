@@ -45,7 +45,7 @@ def prepare(device: str, threads: int, flags: Optional[Mapping[str, bool]] = Non
     os.environ.setdefault("GLOG_minloglevel", "2")
     if device == "cpu":
         for variable in ("CUSTOM_DEVICE_ROOT", "PADDLE_DISTRI_BACKEND"):
-            # Over what is there: in a rank, Paddle's launcher has put it there for an accelerator it found.
+            # Overwrites what is set: in a rank, Paddle's launcher has set it for an accelerator that it found.
             os.environ[variable] = environment.CPU_ONLY[variable]
         if is_amd():
             # Paddle ships an MKL that takes its slow path on AMD processors unless told otherwise. An empty value keeps
@@ -60,7 +60,7 @@ def prepare(device: str, threads: int, flags: Optional[Mapping[str, bool]] = Non
 def kernel_flags(kernels: Kernels) -> Dict[str, bool]:
     """The Paddle flags of a recipe's kernels, for `prepare`."""
     flags = {
-        # The exhaustive search picks kernels by their time, so by chance.
+        # The exhaustive search picks the kernel that was fastest in a trial, so its choice can vary from run to run.
         "cudnn_exhaustive_search": kernels.cudnn_exhaustive_search and not kernels.deterministic,
         "cudnn_batchnorm_spatial_persistent": kernels.cudnn_batchnorm_spatial_persistent,
     }
@@ -79,7 +79,7 @@ def select(device: str) -> None:
     import paddle
 
     check_count(device, 1)
-    # Without a number paddle takes the one its launcher gave to this rank.
+    # Without a number Paddle takes the device that its launcher gave to this rank.
     paddle.set_device(device)
     if paddle.get_device().split(":")[0] != device:
         raise RuntimeError(f"device: {device!r} was selected, but paddle computes on {paddle.get_device()!r}")
@@ -107,7 +107,7 @@ def check_count(device: str, wanted: int) -> None:
     visible = count(device)
     if device == "cpu" or visible >= wanted:
         return
-    # Two of the same name, or one that is not there, hide those behind them.
+    # In the list of visible devices, a repeated or missing entry hides all entries behind it.
     named = "; ".join(f"{name}={os.environ[name]}" for name in environment.VISIBILITY if name in os.environ)
     hidden = f" ({named})" if named else ""
     if visible == 0:
@@ -180,7 +180,7 @@ def precision(device: str) -> str:
         return "float32"
     core = getattr(paddle, "base", None) or paddle.fluid
     switches = [getattr(core.core, f"get_{name}_switch", None) for name in ("cublas", "cudnn")]
-    # Where Paddle does not tell, its default holds: on.
+    # A Paddle that does not tell has the default, which is on.
     return "float32 (tf32)" if any(switch is None or switch() for switch in switches) else "float32"
 
 

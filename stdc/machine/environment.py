@@ -73,7 +73,7 @@ _NVIDIA = (
     "NCCL_SOCKET_IFNAME", "NCCL_SOCKET_NTHREADS", "NCCL_TOPO_FILE", "GLOO_SOCKET_IFNAME",
 )  # fmt: skip
 
-#: What a rank may inherit.
+#: Variables that a rank may inherit.
 INHERITED: FrozenSet[str] = frozenset((*_PROCESS, *RESULTS, *_CPU, *_PADDLE, *_NVIDIA, *VISIBILITY))
 
 
@@ -88,7 +88,7 @@ def of_ranks(environment: Mapping[str, str], device: str, nodes: int = 1) -> Dic
     kept = {name: value for name, value in environment.items() if name in INHERITED}
     if device == "cpu":
         kept.update(CPU_ONLY)
-        # Its mere presence makes the launcher of Paddle 2.4 look for a plug-in.
+        # The launcher of Paddle 2.4 looks for a plug-in wherever this variable is set, even to nothing.
         kept.pop("PADDLE_XCCL_BACKEND", None)
         if nodes == 1:
             # Gloo would look up the host name, which a container without network lacks.

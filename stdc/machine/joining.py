@@ -142,5 +142,5 @@ def _read(path: Path) -> Optional[Dict[str, Any]]:
     try:
         return dict(files.read_json(path))
     except (InputError, OSError):
-        # Not there, or just being replaced.
+        # The file is not there yet, or is being replaced at this moment.
         return None

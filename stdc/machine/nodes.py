@@ -47,7 +47,7 @@ class Nodes:
     launch: str = ""
 
 
-#: One machine, as most trainings have.
+#: A training on one machine, which is the usual case.
 ONE_NODE = Nodes()
 
 #: Where a user names the interface between the nodes, for gloo and for NCCL.
@@ -134,7 +134,7 @@ def _count(environment: Mapping[str, str]) -> Tuple[int, str]:
         text = environment.get(name)
         if not text:
             continue
-        # A range would be one of an elastic job, which cannot keep the global batch.
+        # A range such as 2:4 asks for an elastic job: with the number of nodes the global batch would change.
         if not text.isdigit() or not int(text):
             raise InputError(f"{name}: {text!r}; a number of nodes is expected")
         if int(text) > 1:

@@ -105,7 +105,7 @@ def _run_processes(
                     del busy[ready]
                 else:
                     busy[ready] = (process, following)
-                # If the worker died after its answer, sending fails, and the next receive reports it.
+                # If the worker died after its last answer, sending fails here; the next receive reports its death.
                 with contextlib.suppress(ConnectionError):
                     ready.send(following)
     finally:

@@ -28,7 +28,7 @@ from stdc.machine.ranks import FOLDER_VARIABLE, STOP_SIGNALS, WATCHER_VARIABLE, 
 #: Ranks get this long to reach the end of their step and save: less than docker/compose.yaml waits before it kills.
 _STOP_GRACE_S = 240.0
 _POLL_S = 0.2
-#: Ranks that fail of one cause fail within this time of each other.
+#: Ranks that fail for the same reason do so within this time of each other.
 _FAILURE_SPREAD_S = 15.0
 
 Log = Callable[[str], None]
@@ -127,7 +127,7 @@ def _run_launcher(
         try:
             code = watcher.run(stop)
         finally:
-            # Whatever ended the watching: no rank outlives it.
+            # Whatever ends the watching, no rank may outlive it.
             _end_group(launcher)
     if code != 0:
         raise first_error(folder, code, logs)

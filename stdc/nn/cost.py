@@ -122,7 +122,7 @@ def _numbers(layers: List[nn.Layer]) -> Tuple[int, int]:
         seen.add(id(layer))
         for parameter in layer.parameters(include_sublayers=False):
             stored += _size(parameter)
-            # Running statistics are parameters without gradient in Paddle.
+            # Paddle keeps running statistics as parameters without gradient: stored, but not learned.
             learned += 0 if parameter.stop_gradient else _size(parameter)
     return learned, stored
 

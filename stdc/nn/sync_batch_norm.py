@@ -15,7 +15,7 @@ import paddle.distributed as dist
 from paddle import nn
 from paddle.autograd import PyLayer
 
-#: Two ways of summing float32 differ by less, relative to the largest value.
+#: Two ways of summing float32 values differ by less than this share of the largest value.
 _TOLERANCE = 1e-3
 
 
@@ -123,7 +123,7 @@ def find_difference(other: Callable[[int], nn.Layer]) -> str:
 def _try_out(make: Callable[[int], nn.Layer]) -> Dict[str, np.ndarray]:
     """Everything that a training takes from a batch norm, on values of this rank."""
     channels = 4
-    # Each rank has a mean of its own, so that normalizing by one's own batch is noticed.
+    # Each rank draws values around another mean, so that a kernel which normalizes by its own rank's batch is noticed.
     random = np.random.RandomState(dist.get_rank())
     values = random.standard_normal((2, channels, 6, 5)) + dist.get_rank()
     weights = random.standard_normal(values.shape)

@@ -94,7 +94,7 @@ def open_predictor(backend: str, source: Source) -> Predictor:
     """
     from stdc.prediction.predict import PaddlePredictor, load_network
 
-    # Also for ONNX Runtime: what does not fit the network is told alike.
+    # Read for ONNX Runtime too, so that weights that do not fit the network are refused in the same words.
     model = load_network(source.network, source.weights)
     if backend == PADDLE:
         return PaddlePredictor(model, source.device)

@@ -122,7 +122,7 @@ def compare(trained: Trained, compute: Compute, sizes: Sequence[Tuple[int, int]]
             raise RunError(f"export: logits of shape {found.shape}, expected {expected.shape}")
         pixels += size[0] * size[1]
         differing += int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
-        # Not a number is larger than any bound.
+        # What is not a number compares as false with any bound, so it would pass: it counts as infinite.
         difference = float(np.abs(found - expected).max() / np.abs(expected).max())
         largest = max(largest, difference) if np.isfinite(difference) else float("inf")
     return Check(pixels, differing, largest)

@@ -13,7 +13,7 @@ from stdc.prediction.array_predictor import ArrayPredictor
 #: Endings of a program: Paddle 3 writes JSON, Paddle 2 a format of its own.
 PROGRAM_SUFFIXES = (".json", ".pdmodel")
 PARAMETERS_SUFFIX = ".pdiparams"
-#: What a network is, beside its files: they hold no texts of their own.
+#: Describes the exported network, in a file beside its own two, which hold no text of ours.
 DESCRIPTION = "export.json"
 
 
@@ -58,7 +58,7 @@ class InferencePredictor(ArrayPredictor):
         settings.set_cpu_math_library_num_threads(threads)
         try:
             self._network = inference.create_predictor(settings)
-        # Its errors are defined in its compiled part.
+        # Paddle's inference raises errors whose classes exist in its compiled part only, so they cannot be named here.
         except Exception as error:
             raise InputError(f"{program}: Paddle {paddle.__version__} cannot read it ({last_line(error)})") from None
         inputs, outputs = self._network.get_input_names(), self._network.get_output_names()

@@ -29,7 +29,7 @@ class OnnxPredictor(ArrayPredictor):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Idle threads would otherwise burn the cores that decode the next images.
+        # Without this, idle threads spin and take the cores that decode the next images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _ERRORS_ONLY
         name = str(model) if isinstance(model, Path) else "graph"

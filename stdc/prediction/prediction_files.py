@@ -11,7 +11,7 @@ from stdc import files, pictures
 from stdc.data.labels import TRAIN_ID_TO_LABEL_ID
 from stdc.data.png import encode_gray
 
-#: Ends the file name of a prediction.
+#: Suffix of a prediction's file name.
 PREDICTION_SUFFIX = "_pred_labelIds.png"
 
 

@@ -18,9 +18,9 @@ from stdc.errors import InputError
 #: What is taken for a picture in a folder; every other single file is tried as a video.
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 
-#: Of FFmpeg: nothing. What is wrong with a video is told in our words.
+#: Level at which FFmpeg prints nothing: what is wrong with a video is told in our words.
 _QUIET = "-8"
-#: OpenCV's own level for the same.
+#: The level of OpenCV's own messages, for the same reason.
 _SILENT = 0
 
 

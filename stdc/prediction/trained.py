@@ -136,7 +136,7 @@ def _open_inference(wish: Wish) -> Trained:
     mean, std = read_metadata(path, description if isinstance(description, dict) else {})
     digests = description.get("files")
     for file in (program, parameters):
-        # Paddle's reader takes what it finds for a network: what is damaged is found here.
+        # Paddle's reader does not check what it reads, so a damaged file is found here.
         if not isinstance(digests, dict) or digests.get(file.name) != sha256_file(file):
             raise InputError(f"{file}: not the file that {path} describes; export the network again")
     devices.prepare(wish.device, wish.threads)

@@ -140,7 +140,7 @@ class Evidence:
 class SeedMetrics:
     """What evaluation says of one trained seed: `metrics.json`, and `metrics_best.json` where there is one.
 
-    `weights` is the record of the file that was taken: `start` of `provenance.json`, or `weights.json` of a judgement.
+    `weights` is the record of the file that was taken: `start` of `provenance.json`, or `weights.json` of a judgment.
     """
 
     seed: int

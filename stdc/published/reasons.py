@@ -16,7 +16,7 @@ from stdc.published.figures import Figure, Reference
 from stdc.recipe import TrainRecipe
 from stdc.units import size_text
 
-#: Recipe keys that decide speed or the last bits, not what is learnt.
+#: Recipe keys that decide speed or the last bits, not what is learned.
 _KERNEL_KEYS = ("cudnn_exhaustive_search", "cudnn_batchnorm_spatial_persistent", "deterministic")
 
 #: Keys of the recipe that a published figure states for itself.

@@ -43,7 +43,7 @@ _MMSEG: Dict[str, Any] = {
     "detail_weight": 1.0,
 }
 
-#: Keys that name a recipe, or follow from the machine, and so say nothing of what is learnt.
+#: Keys that name a recipe, or follow from the machine, and so say nothing of what is learned.
 _LEFT_OUT = ("preset", "cudnn_exhaustive_search", "cudnn_batchnorm_spatial_persistent", "deterministic")
 
 

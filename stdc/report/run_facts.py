@@ -130,12 +130,12 @@ def _commit_text(provenance: Mapping[str, Any]) -> str:
     return "; ".join(sorted(texts))
 
 
-def _device_text(device: Any, hardware: Mapping[str, Any]) -> str:
+def _device_text(device: Any, recorded: Mapping[str, Any]) -> str:
     if not isinstance(device, dict):
         return plain(device)
     if not device:
         return NONE
-    count = hardware.get("devices")
+    count = recorded.get("devices")
     return f"{f'{count} {TIMES} ' if count else ''}{device.get('kind', '')} {device.get('name', '')}".strip()
 
 

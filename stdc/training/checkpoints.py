@@ -206,7 +206,7 @@ def _no_space(folder: Path, checkpoint: Checkpoint, number: int) -> str:
     needed = sum(array.nbytes for arrays in (checkpoint.model, checkpoint.optimizer) for array in arrays.values())
     free = "an unknown amount is free"
     if number == errno.EDQUOT:
-        # The disk has room, of which this user gets no more; how much is known to its file server alone.
+        # The disk has room, but this user's quota is used up; how large it is only the file server knows.
         free = "the quota of this user is used up"
     else:
         with contextlib.suppress(OSError):

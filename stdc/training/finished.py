@@ -42,7 +42,7 @@ def keep(outputs: Sequence[Path], run_hash: str) -> None:
         shutil.rmtree(kept, ignore_errors=True)
         made.rename(kept)
     except OSError:
-        # A file system without hard links, or a full one: the outputs themselves are complete.
+        # A file system without hard links, or a full one, keeps no copy; the outputs themselves are complete.
         shutil.rmtree(made, ignore_errors=True)
 
 
@@ -74,7 +74,7 @@ def restore(outputs: Sequence[Path], run_hash: str) -> bool:
             with contextlib.suppress(FileNotFoundError):
                 target.unlink()
             os.link(kept / name, target)
-            # Newer than what it was made from, as Snakemake asks of outputs.
+            # The output gets a time newer than its inputs', because Snakemake would make it again otherwise.
             os.utime(target)
     return True
 

@@ -96,7 +96,7 @@ def run_identity(
         "evaluation_code": code_sha256(_PACKAGE, EVALUATION_CODE) if evaluated else None,
         "paddle": paddle.__version__,
         "numpy": numpy.__version__,
-        # They decode, scale and color the crops, and draw the rasters.
+        # OpenCV and Pillow decode, scale and color the crops, and draw the label rasters.
         "opencv": cv2.__version__,
         "pillow": PIL.__version__,
         "amd_kernels": os.environ.get(devices.AMD_VARIABLE) if devices.splits_sums(device) else None,

@@ -137,7 +137,7 @@ class _Pool:
         self.tasks, self.untaken = os.pipe()
         os.set_blocking(self.untaken, False)
         self.unsent: Deque[bytes] = collections.deque()
-        #: In order; the first one is the next to be handed over.
+        #: Batches under way, in order: the first one is the next to be handed over.
         self.asked: Deque[_Asked] = collections.deque()
 
     def batches(self, steps: Iterable[List[int]]) -> Iterator[Batch]:
@@ -171,7 +171,7 @@ class _Pool:
         for worker in self.workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
             if worker.process.is_alive():
-                # Python would wait for it at its own end, without a limit.
+                # A process that stays in this set is waited for when Python exits, without a limit.
                 multiprocessing.process._children.discard(worker.process)  # type: ignore[attr-defined]
             os.close(worker.reports)
         os.close(self.tasks)
@@ -222,7 +222,7 @@ class _Pool:
             news = [self._hear(worker) for worker in self.workers if worker.reports in ready]
             if complete:
                 return
-            # An hour in which this process was stopped itself counts as one look: so may the workers have been.
+            # If this process was stopped for an hour, its workers may have been too: that counts as one look.
             now = time.monotonic()
             silent_s = 0.0 if any(news) else silent_s + min(now - looked, 2 * _POLL_S)
             looked = now
@@ -257,7 +257,7 @@ class _Pool:
         how = f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
         busy = ""
         number, place = divmod(self.board.read()[self.workers.index(worker)] - 1, PLACES)
-        # An older number is of a sample that arrived: the worker died before it could say that it has none.
+        # An older number is of a sample that has arrived: the worker died before it cleared the number.
         if number >= self.asked[0].number:
             name = sample_name(self.dataset, self.asked[number - self.asked[0].number].keys[place])
             busy = f" while making the sample of {name}"

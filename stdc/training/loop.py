@@ -182,7 +182,7 @@ class Trainer:
         """Batches from the present iteration on; closed on every way out, so that no data worker is left working."""
         process, iterations = self.process, self.stage.recipe.schedule.iterations
         keys = self.sampler.steps(self.iteration, iterations)
-        # Within the limit that ends the run: the loader knows which worker and which frame it waits for.
+        # Shorter than the limit that ends the run, because the loader can name the worker and the frame it waits for.
         limit_s = _LOADER_SHARE * process.limits.step_s
         loading = batches(self.dataset, keys, process.workers, limit_s=limit_s, stop=stop.requested)
         with contextlib.closing(loading) as loaded:
@@ -206,7 +206,7 @@ class Trainer:
         except Exception as error:
             if not devices.is_out_of_memory(error):
                 raise
-            # Only before the first step is done can the run begin again with less.
+            # The run can begin again with fewer images per pass only while no step is done.
             kind = RunError if self._stepped else OutOfMemoryError
             raise kind(
                 f"{self.process.micro_batch} images per forward pass do not fit into the memory of the device; "

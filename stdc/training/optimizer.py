@@ -78,7 +78,7 @@ def optimizer_arrays(optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Lay
             continue
         key = _velocity_key(parameter.name)
         if key not in stored:
-            # Silence here would be a checkpoint that resumes without momentum.
+            # Without this error, such a checkpoint would be resumed with a momentum of zero.
             raise RuntimeError(
                 f"no accumulator of {name}: the first step is not done, or this is not the process's first optimizer"
             )

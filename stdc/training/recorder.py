@@ -217,7 +217,7 @@ def segments_until(segments: List[Dict[str, Any]], iteration: int) -> List[Dict[
     for segment in segments:
         if segment["from_iteration"] < iteration:
             kept.append({**segment, "to_iteration": min(segment["to_iteration"], iteration)})
-    # A process that was killed between its checkpoint and this file did more than the file says.
+    # A process that was killed after its checkpoint and before this file was written did more than the file says.
     if kept:
         kept[-1]["to_iteration"] = iteration
     return kept

@@ -20,7 +20,7 @@ from stdc import files
 Log = Callable[[str], None]
 
 _LOCK = "lock"
-#: Of a network file system without locks: flock is not there, or not allowed.
+#: What `flock` raises on a network file system without locks: it is not there, or not allowed.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 

@@ -90,7 +90,7 @@ class TrainJob:
                 self._train(self._prepare(), heartbeat)
             return
         prepared = self._prepare()
-        # The run folder is the better source. Without it, the outputs of this very run may still be there.
+        # The run folder is the better source. Where it was deleted, the outputs of this very run may still be in place.
         alone = self.hardware.nodes.count == 1
         if (
             alone
@@ -118,7 +118,7 @@ class TrainJob:
         wanted = device_batch if hardware.micro_batch is None else hardware.micro_batch
         # The largest part of an even division: what is named twice must not be two runs.
         micro_batch = -(-device_batch // stage.recipe.schedule.passes(hardware.world_size, wanted))
-        # Read now: after the last step is too late to find it unreadable.
+        # Read now, because it would be too late to find it unreadable after the last step.
         start = None if inputs.start_record is None else files.read_json(inputs.start_record)
         if start is not None and not isinstance(start, dict):
             raise InputError(f"{inputs.start_record}: what fetch_weights leaves is expected; run it again")
@@ -191,7 +191,7 @@ class TrainJob:
         hardware = self.hardware
         devices.check_count(hardware.device, hardware.devices)
         watcher.run_ranks(
-            # Ranks do not all write one log.
+            # Only the watcher writes the log file: ranks would overwrite each other's lines.
             ranks.without_option(argv, "--log"),
             device=hardware.device,
             world_size=hardware.world_size,

@@ -24,7 +24,7 @@ class ScalarLog:
     """
 
     def __init__(self, folder: Path, events: Sequence[Mapping[str, Any]] = ()) -> None:
-        # Takes half a second, and pulls in a web framework: only where it is asked for.
+        # Imported only where records are asked for: it takes half a second and pulls in a web framework.
         from visualdl import LogWriter
 
         shutil.rmtree(folder, ignore_errors=True)

@@ -71,8 +71,8 @@ def serve(index: int, handles: Any, board: Board, slots: List[Slot], parent: int
         board.write(index, 0)
 
 
-def _report(pipe: int, report: Dict[str, Any]) -> None:
-    line = json.dumps(report).encode("utf-8") + b"\n"
+def _report(pipe: int, message: Dict[str, Any]) -> None:
+    line = json.dumps(message).encode("utf-8") + b"\n"
     while line:
         line = line[os.write(pipe, line) :]
 

@@ -150,7 +150,7 @@ def write_safetensors(path: files.PathLike, arrays: Arrays) -> None:
 
 def is_shape(value: Any) -> bool:
     """Whether a value from a file is a tuple of sizes, as many as NumPy surely allows."""
-    # The length first: looking at each of a million sizes, a million times, would never end.
+    # Counted before each is looked at: a small file can name a shape of a million sizes a million times.
     if not isinstance(value, tuple) or len(value) > _MOST_AXES:
         return False
     return all(type(size) is int and 0 <= size < 1 << 62 for size in value)

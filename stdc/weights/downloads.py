@@ -86,7 +86,7 @@ class _TimedSocket:
 class _TimedReads(io.RawIOBase):
     def __init__(self, connection: Any, deadline: _Deadline, idle_s: float) -> None:
         self._connection, self._deadline, self._idle_s = connection, deadline, idle_s
-        # The connection is closed by its owner while an answer may still be read.
+        # The caller may still read from the answer, so the connection is closed by the caller.
         self._file = connection.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
@@ -156,7 +156,7 @@ def download(address: str, target: Path, limits: Limits = LIMITS, context: Optio
     except urllib.error.HTTPError as error:
         raise InputError(f"{where}: download failed ({error.code} {shortened(error.reason)})") from None
     except OSError as error:
-        # urllib's errors and broken connections are among these; so is a full disk, which is another matter.
+        # This covers urllib's errors and broken connections, but also a full disk, which is a fault of its own.
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None:
             raise
         reason = getattr(error, "reason", error)
@@ -178,7 +178,7 @@ def _open(address: str, limits: Limits, context: Optional[ssl.SSLContext]) -> An
         def https_open(self, req: Any) -> Any:
             return self.do_open(secure, req)
 
-    # Made by hand: the usual opener also follows to files and FTP.
+    # Built from single handlers, because urllib's usual opener would also follow a redirect to a file or to FTP.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),

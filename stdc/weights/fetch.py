@@ -237,7 +237,7 @@ def _downloaded(
     folder.mkdir(parents=True, exist_ok=True)
     name = entry.file if entry else "download"
     for left in folder.glob(files.temporary_path(name).name.replace(str(os.getpid()), "*")):
-        # Of a killed download: nobody else downloads into this folder, which belongs to one run at a time.
+        # Temporary files here are left by a killed download: only one run at a time downloads into this folder.
         left.unlink()
     temporary = files.temporary_path(folder / name)
     log(f"downloading {shown_source(address)}")

@@ -240,7 +240,7 @@ class DataUnpickler:
 
     def _text_or_bytes(self, name: str) -> Any:
         length = int.from_bytes(self._read(_LENGTHS[name]), "little")
-        # No file here is as large; a handle may reserve memory for what it is asked for.
+        # No file that is read here is larger; a read of more could reserve memory for all that was asked for.
         if length > self.budget.array_bytes:
             raise RefusedError(f"a text of {length} bytes")
         data = self._read(length)

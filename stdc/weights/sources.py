@@ -68,7 +68,7 @@ def is_address(source: str, key: str) -> bool:
         InputError: an address of another kind, or one that carries a secret.
     """
     if has_secret(source):
-        # Not repeated: messages end up in logs.
+        # The address is not repeated in the message: messages end up in logs, and it may hold a password.
         raise InputError(
             f"{key}: this address carries a name, a password, a query or a fragment, which would end up in the "
             "results; download the file by hand and give its path"

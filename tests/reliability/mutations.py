@@ -127,7 +127,7 @@ def write_png(path: Path, pixels: np.ndarray, color: int, depth: int = 8, interl
     """A PNG written by hand: any kind, and interlaced, which Pillow cannot write.
 
     Args:
-        pixels: (H, W) or (H, W, channels); whole bytes a sample.
+        pixels: (H, W) or (H, W, channels); whole bytes per sample.
     """
     height, width = pixels.shape[:2]
     passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]

@@ -10,7 +10,7 @@ import pytest
 from cityscapesscripts.helpers.labels import id2label, name2label
 
 from stdc.data.numbering import SplitIds, describe, other_numbering, problem
-from stdc.data.synthetic.writer import Frame, write_frame
+from stdc.data.synthetic.writer import Frame, Synthetic, write_frame
 
 
 def count(*pictures):
@@ -24,9 +24,9 @@ def count(*pictures):
 def drawn(tmp_path_factory):
     """Label ids of six drawn frames."""
     folder = tmp_path_factory.mktemp("drawn")
-    section = {"seed": 0, "height": 64, "width": 128, "train": 6, "val": 2, "test": 0}
+    wanted = Synthetic(seed=0, height=64, width=128, train=6, val=2, test=0)
     for index in range(6):
-        write_frame(Frame("train", index, 6), section, folder)
+        write_frame(Frame("train", index, 6), wanted, folder)
     return [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted(folder.rglob("*_labelIds.png"))]
 
 

@@ -1,4 +1,4 @@
-"""What reaches the rules, and what a wrong configuration gets: one line a mistake, exit code 2, nothing started."""
+"""What reaches the rules, and what a wrong configuration gets: one line per mistake, exit code 2, nothing started."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import program
-from stdc.data.synthetic.writer import check_section, make_dataset
+from stdc.data.synthetic.writer import make_dataset, read_section
 from stdc.files import read_json
 from stdc.progress import Progress
 
@@ -25,10 +25,9 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(options: argparse.Namespace) -> None:
     config = read_json(options.config)
-    section = config.get("synthetic") if isinstance(config, dict) else None
-    check_section(section)
-    progress = Progress("frames", sum(section[split] for split in ("train", "val", "test")))
-    make_dataset(section, options.output, options.index, options.processes, progress.step)
+    wanted = read_section(config.get("synthetic") if isinstance(config, dict) else None)
+    progress = Progress("frames", wanted.train + wanted.val + wanted.test)
+    make_dataset(wanted, options.output, options.index, options.processes, progress.step)
     progress.finish()
 
 

@@ -7,7 +7,7 @@ import json
 import reprlib
 import shutil
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple
 
 import cv2
 import numpy as np
@@ -61,8 +61,25 @@ class Frame:
         return f"{self.city}_{self.index // len(CITIES[self.split]):06d}_{19 + 37 * (self.index % 7):06d}"
 
 
+class Synthetic(NamedTuple):
+    """What is drawn (section `synthetic`).
+
+    Attributes:
+        seed: decides every scene.
+        height, width: of each image, pixels.
+        train, val, test: frames by split.
+    """
+
+    seed: int
+    height: int
+    width: int
+    train: int
+    val: int
+    test: int
+
+
 def make_dataset(
-    section: Mapping[str, Any],
+    wanted: Synthetic,
     output: Path,
     index: Path,
     processes: int,
@@ -71,7 +88,7 @@ def make_dataset(
     """Write a dataset, and its index when all of it is there.
 
     Args:
-        section: the `synthetic` section: seed, height, width, and frames of train, val and test.
+        wanted: size and number of the frames.
         output: dataset root; replaced where it is one that was generated before.
         index: JSON file with the section and the SHA-256 of every file, written last.
         processes: how many share the work; their number does not change a byte.
@@ -79,12 +96,12 @@ def make_dataset(
     Returns:
         The number of frames.
     Raises:
-        InputError: a value of the section is out of its range, or the folder holds files of someone else.
+        InputError: the folder holds files of someone else.
     """
-    check_section(section)
     if output.is_dir() and any(output.iterdir()) and not (output / MARKER).is_file():
         raise InputError(f"{output}: holds files that make_synthetic did not write; choose another output")
-    frames = [Frame(split, number, section[split]) for split in CITIES for number in range(section[split])]
+    counts = {split: getattr(wanted, split) for split in CITIES}
+    frames = [Frame(split, number, count) for split, count in counts.items() for number in range(count)]
     if index.exists():
         index.unlink()
     if output.exists():
@@ -92,19 +109,19 @@ def make_dataset(
     # The marker is written first, so that the folder a killed run leaves may be replaced by the next one.
     files.write_text(output / MARKER, "made by make_synthetic; may be deleted and made again\n")
     digests = run_parallel(
-        lambda frame: write_frame(frame, section, output),
+        lambda frame: write_frame(frame, wanted, output),
         frames,
         processes,
         lambda frame: frame.name,
         lambda index, digests: done(),
     )
     table = {path: digest for part in digests for path, digest in part.items()}
-    files.write_json(index, {"synthetic": dict(section), "files": table})
+    files.write_json(index, {"synthetic": wanted._asdict(), "files": table})
     return len(frames)
 
 
-def check_section(section: Any) -> None:
-    """Refuse what cannot be drawn.
+def read_section(section: Any) -> Synthetic:
+    """Parse the section `synthetic`, and refuse what cannot be drawn.
 
     Raises:
         InputError: names the key.
@@ -128,13 +145,14 @@ def check_section(section: Any) -> None:
     unknown = sorted(set(section) - set(limits))
     if unknown:
         raise InputError(f"synthetic.{shown(unknown[0])[:60]}: no such key; known are {', '.join(limits)}")
+    return Synthetic(**section)
 
 
-def write_frame(frame: Frame, section: Mapping[str, Any], root: Path) -> Dict[str, str]:
+def write_frame(frame: Frame, wanted: Synthetic, root: Path) -> Dict[str, str]:
     """Draw and write one frame; {path relative to the root: SHA-256}."""
-    height, width = section["height"], section["width"]
+    height, width = wanted.height, wanted.width
     split_number = list(CITIES).index(frame.split)
-    generator = sample_generator(section["seed"], split_number, frame.index)
+    generator = sample_generator(wanted.seed, split_number, frame.index)
     scene = make_scene(height, width, frame.index, frame.count, generator)
     picture = paint(scene, height, width, generator)
     pieces = scene.pieces if frame.split != "test" else [p for p in scene.pieces if p.thing.label in _DUMMY]

@@ -41,8 +41,8 @@ def _weight(name: str, shape: Tuple[int, ...], seed: int) -> np.ndarray:
 def images(batch: int, height: int, width: int, seed: int = 0) -> np.ndarray:
     """(N, 3, H, W), float32, normalized images: blobs and noise, each image of its own brightness and contrast.
 
-    The images differ because the attention modules normalize one value an image over the batch: among equal images that
-    is a division by nearly nothing, and rounding would be all that is compared.
+    The images differ because the attention modules normalize one value per image over the batch: among equal images
+    that is a division by nearly nothing, and rounding would be all that is compared.
     """
     random = np.random.RandomState(1000 + seed)
     coarse = random.standard_normal((batch, 3, height // 8 + 1, width // 8 + 1))
