@@ -344,20 +344,20 @@ def test_question_to_a_program_that_is_not_there_is_answered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "expected"),
+    ("program", "limit_s", "expected"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by signal 9"),
-        ("print('half an answer'); raise SystemExit(3)", "ended with code 3: half an answer"),
-        ("import time; time.sleep(30)", "no end within"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 60.0, "killed by signal 9"),
+        ("print('half an answer'); raise SystemExit(3)", 60.0, "ended with code 3: half an answer"),
+        ("import time; time.sleep(300)", 0.5, "no end within"),
     ],
 )
 def test_trial_that_crashes_or_hangs_is_a_finding_and_the_table_is_complete(
-    tmp_path: Path, program: str, expected: str
+    tmp_path: Path, program: str, limit_s: float, expected: str
 ) -> None:
     script = tmp_path / "probe.py"
     script.write_text(program)
     said: List[str] = []
-    settings = Settings(str(script), sys.executable, 0.5, said.append)
+    settings = Settings(str(script), sys.executable, limit_s, said.append)
     findings = examine(plan_of(device="cpu", devices=1, folder=str(tmp_path)), settings)
     paddle = next(finding for finding in findings if finding.check == "paddle")
     assert paddle.level == PROBLEM
