@@ -113,7 +113,10 @@ class Recorder(SilentRecorder):
         self._history = History(self.folder.history, history)
         if self.loop.visualdl:
             self._scalars = ScalarLog(self.folder.vdl, read_history(self.folder.history))
-        self._segments = segments_until(self.folder.read_segments(), iteration)
+        segments = self.folder.read_segments()
+        if not segments and self.folder.segments.exists():
+            self.log(f"{self.folder.segments}: not readable; the provenance begins with this start of the run")
+        self._segments = segments_until(segments, iteration)
         self._segments.append(
             {
                 **self._segment,

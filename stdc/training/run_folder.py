@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Mapping
 
 from stdc import files
+from stdc.errors import InputError
 
 Log = Callable[[str], None]
 
@@ -101,8 +102,23 @@ class RunFolder:
         )
 
     def read_segments(self) -> List[Any]:
-        """The parts that the run was done in, oldest first; see `stdc.training.recorder`."""
-        return list(files.read_json(self.segments)) if self.segments.is_file() else []
+        """The parts that the run was done in, oldest first; see `stdc.training.recorder`.
+
+        Nothing but the provenance is made from them, so a file that is damaged ends no training: it counts as none.
+        """
+        try:
+            found = files.read_json(self.segments)
+        except InputError:
+            return []
+        return found if isinstance(found, list) and all(map(_is_segment, found)) else []
+
+
+def _is_segment(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and all(type(value.get(key)) is int for key in ("from_iteration", "to_iteration"))
+        and all(isinstance(value.get(key), str) for key in ("started", "finished"))
+    )
 
 
 def now() -> str:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +71,16 @@ def test_status_names_state_process_and_machine(tmp_path):
     told = json.loads(folder.status.read_text())
     assert (told["state"], told["name"], told["seed"], told["pid"]) == ("saving", "mini", 1, os.getpid())
     assert told["host"] == os.uname().nodename
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "null", "{}", "[1]", '[{"from_iteration": "0"}]', "[" * 100_000, '[{"a": NaN}]']
+)
+def test_damaged_segments_end_no_training(tmp_path: Path, text: str) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.read_segments() == []
+    sound = [{"from_iteration": 0, "to_iteration": 2, "started": "then", "finished": "later", "commit": None}]
+    folder.segments.write_text(json.dumps(sound))
+    assert folder.read_segments() == sound
+    folder.segments.write_text(text)
+    assert folder.read_segments() == []
