@@ -47,7 +47,7 @@ MODULES = {
     "evaluation": 600.0,
     "growth": 900.0,
 }
-#: No module of a quick run.
+#: Modules that a quick run leaves out.
 _LONG = ("growth",)
 _QUICK_S = 120.0
 #: For all modules together, with a little left to write the page.
@@ -115,7 +115,7 @@ def _run(name: str, options: argparse.Namespace, limit_s: float) -> Iterator[Fou
     command += ["--scratch", options.scratch, "--frames", options.frames.resolve()]
     command += ["--quick"] if options.quick else []
     command += ["--rounds", options.rounds] if options.rounds else []
-    # What it starts ends with it.
+    # Processes that a module started are ended with it.
     process = subprocess.Popen(list(map(str, command)), start_new_session=True)
     deadline = time.monotonic() + limit_s
     try:

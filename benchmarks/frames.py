@@ -15,7 +15,7 @@ from stdc.data.labels import LABEL_ID_TO_TRAIN_ID
 from stdc.data.png import encode_gray
 from stdc.data.synthetic.writer import Frame, Synthetic, write_frame
 
-#: Of a Cityscapes image, pixels.
+#: Size of a Cityscapes image, pixels.
 HEIGHT, WIDTH = 1024, 2048
 #: A lens is not as sharp as the generator; without this the files have 3.4 MB instead of the 2.1 of real ones.
 _BLUR_PIXELS = 0.8

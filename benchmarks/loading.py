@@ -26,7 +26,7 @@ from stdc.data.frame_cache import FrameCache
 from stdc.recipe import Augmentation, resolve
 from stdc.training.loader import batches
 
-#: Of the published recipe: height and width of a crop, images per device and step.
+#: Values of the published recipe: height and width of a crop, images per device and step.
 CROP, BATCH = (512, 1024), 12
 
 

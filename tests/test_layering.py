@@ -363,3 +363,13 @@ def test_a_section_of_the_configuration_is_parsed_at_a_door_and_goes_no_further_
                 if argument.arg in SECTION_NAMES and annotation in UNPARSED:
                     found.setdefault(name_of(path), set()).add(node.name)
     assert found == DOORS
+
+
+def test_the_page_on_the_architecture_names_every_room_and_every_rule_and_no_file_that_is_not_there() -> None:
+    page = (REPOSITORY / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert [room for room in ROOMS if f"`stdc/{room}/`" not in page] == []
+    rules = re.findall(r"^ *rule (\w+):", "".join(path.read_text() for path in RULE_FILES), re.MULTILINE)
+    assert [rule for rule in rules if rule != "all" and rule not in page] == []
+    places = (REPOSITORY, REPOSITORY / "stdc", REPOSITORY / "stdc" / "training", REPOSITORY / "stdc" / "data")
+    named = {*re.findall(r"`([\w/]+\.(?:py|smk))`", page)} - {"program.py"}
+    assert [name for name in sorted(named) if not any((place / name).exists() for place in places)] == []

@@ -60,7 +60,7 @@ def main(options: argparse.Namespace) -> None:
     crate = ROCrate(version="1.1")
     crate.name = f"STDC-Seg: {verdict['name']}"
     crate.description = f"{verdict['verdict']}: {verdict['summary']}"
-    # Of the results, not of this moment: equal results give equal bytes.
+    # The time is that of the results, so that equal results give equal bytes.
     crate.datePublished = date
     crate.license = crate.add(ContextEntity(crate, options.license, {"@type": "CreativeWork", "name": options.license}))
     software = crate.add(

@@ -33,7 +33,7 @@ pre { font: 13px/1.45 "DejaVu Sans Mono", monospace; margin: 0; white-space: pre
 _LINE_HEIGHT, _PADDING = 13 * 1.45, 36
 #: Characters of the terminal's font that fit on a line.
 _COLUMNS = 118
-#: Of a longer text the end is shown, which is the verdict.
+#: Lines shown of the terminal's text: the last ones, which hold the verdict.
 _MOST_LINES = 70
 
 
@@ -75,7 +75,7 @@ def _draw_dag(dot: str, tred: str, output: Path) -> None:
     # The configuration files of the stages would be half of the boxes.
     hidden = set(re.findall(r'^\s*(\d+)\[label = "(?:write_\w+|all)"', graph, re.MULTILINE))
     lines = [line for line in graph[graph.index("digraph") :].splitlines() if not _mentions(line, hidden)]
-    # Without the arrows that a longer way makes superfluous.
+    # `tred` leaves out an arrow where a longer path connects the same two boxes.
     pipe = {"capture_output": True, "text": True, "check": True, "timeout": 60}
     reduced = subprocess.run([tred], input="\n".join(lines), **pipe).stdout
     subprocess.run([dot, "-Tsvg", "-Grankdir=LR", "-o", str(output)], input=reduced, **pipe)

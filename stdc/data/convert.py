@@ -98,7 +98,7 @@ def convert_labels(
     content = {
         "source": source,
         "manifest_sha256": manifest_sha256,
-        # The rasters depend on how this version draws.
+        # Pillow's version stands in the index, because it decides how polygons are drawn.
         "pillow": PIL.__version__ if source == POLYGONS else None,
         "frames": {index_key(entry): raster.sha256 for entry, raster in zip(entries, made)},
         "pixels": {index_key(entry): raster.pixels_sha256 for entry, raster in zip(entries, made)},

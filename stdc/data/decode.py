@@ -49,7 +49,7 @@ def decode_any(data: np.ndarray, flags: int) -> Optional[np.ndarray]:
     try:
         return None if not data.size else cv2.imdecode(data, flags)
     except cv2.error:
-        # Of more pixels than it takes (2^30), or of a kind that it stops at.
+        # OpenCV raises for more pixels than it takes (2^30), and for kinds of files that it stops at.
         return None
 
 

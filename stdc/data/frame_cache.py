@@ -30,7 +30,7 @@ _FORMAT = b"stdcdec1"
 _PAGE = 4096
 _TEMPORARY = ".tmp-"
 _SUFFIX = ".frame"
-#: Nobody writes a frame for longer.
+#: No process takes longer than this to write a frame, so an older temporary file is abandoned.
 _WRITING_S = 3600.0
 
 
@@ -91,7 +91,7 @@ class FrameCache:
                 file.writelines(_encode(entry, image, label))
             Path(temporary).replace(self._path(entry))
         except OSError:
-            # A full or failing disk: the training goes on without.
+            # On a full or failing disk the training goes on without the cache.
             self.limit = 0
             if temporary is not None:
                 with contextlib.suppress(OSError):

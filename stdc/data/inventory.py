@@ -38,7 +38,7 @@ EXPECTATIONS = ("any", "cityscapes")
 #: Splits that training and validation cannot do without.
 NEEDED_SPLITS = ("train", "val")
 _LEFT_OUT_SHOWN = 20
-#: Of the journal that lies beside the manifest while the check is not through.
+#: Suffix of the journal that lies beside the manifest until the check has ended.
 JOURNAL_SUFFIX = ".journal"
 
 
@@ -142,7 +142,7 @@ def _unlearnable(frames: List[Frame], reports: List[FrameReport], source: str, l
     for split in NEEDED_SPLITS:
         members = [report for frame, report in zip(frames, reports) if frame.split == split]
         if not members or any(report.problems or source not in report.files for report in members):
-            # The ids of a part of the files would say little.
+            # The numbering is judged only when every file could be read: the ids of some of them would say little.
             continue
         if source == POLYGONS:
             if not any(report.trained_objects for report in members):

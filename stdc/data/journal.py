@@ -78,7 +78,7 @@ class Journal:
             return
         try:
             self._handle.write(_line(key, report))
-            # A kill loses nothing that the kernel has; only a power loss needs more.
+            # Not fsynced: a kill loses nothing that the kernel has, and after a power loss the files are checked anew.
             self._handle.flush()
         except OSError:
             # A full disk ends the journal, not the check.

@@ -68,7 +68,7 @@ def _frame_problem(frame: Any, suffixes: Mapping[str, str]) -> str:
     if not isinstance(frame, dict) or frame.get("split") not in SPLITS:
         return "split is missing or unknown"
     name, city = frame.get("frame"), frame.get("city")
-    # Both become parts of paths that are written.
+    # City and frame become parts of paths that are written, so they must be plain names.
     if not isinstance(name, str) or frame_city(name) != city or "/" in name or "\0" in name or city in (".", ".."):
         return "frame and city do not belong together"
     size = frame.get("size")

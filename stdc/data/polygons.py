@@ -142,7 +142,7 @@ def draw_train_ids(annotation: Annotation) -> np.ndarray:
     for polygon in annotation.polygons:
         drawer.polygon(polygon.points, fill=polygon.train_id)
     if picture.readonly or not _shares_memory(picture, drawer, train_ids):
-        # A Pillow that made a copy of its own after all.
+        # This Pillow has drawn into a copy of its own, so the picture is taken from there.
         return np.asarray(picture)
     return train_ids
 
@@ -179,7 +179,7 @@ def _parse_json(data: bytes) -> Any:
 
 
 def _integer(digits: str) -> int:
-    # Python takes quadratic time for a long one.
+    # Python takes quadratic time to read a whole number of many digits.
     if len(digits) > _MAX_INTEGER_DIGITS:
         raise ValueError(f"an integer of {len(digits)} digits")
     return int(digits)
@@ -190,7 +190,7 @@ def _flat(value: Any) -> Optional[List[float]]:
     try:
         flat = [coordinate for x, y in value for coordinate in (x, y)]
         sound = set(map(type, value)) == {list} and set(map(type, flat)) <= {int, float}
-        # A NaN makes the sum one, whatever stands before it.
+        # If one coordinate is not a number, neither is the sum, so one test finds it.
         sound = sound and min(flat) >= -MAX_COORDINATE and max(flat) <= MAX_COORDINATE and math.isfinite(sum(flat))
     except (TypeError, ValueError, OverflowError):
         return None

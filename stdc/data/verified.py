@@ -34,7 +34,7 @@ def read_verified(path: Path, sha256: Optional[str] = None) -> np.ndarray:
     """
     name = str(path)
     try:
-        # A FIFO that took the place of the file would otherwise wait for a writer for ever.
+        # Without O_NONBLOCK, opening a FIFO that has taken the file's place would wait forever for a writer.
         descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{shown(path)}: no such file; it was there when the dataset was checked") from None

@@ -135,7 +135,7 @@ def _scores(
         ("manifest_sha256", str(run.manifest_path), run.manifest_sha256),
         ("list_sha256", val_list, run.list_sha256["val"]),
     ):
-        # Runs of earlier versions state neither.
+        # Runs of earlier versions state neither of the two.
         yield from _pair(f"{name}: {key}", document.get(key, sha256), place, sha256)
     for entry in entries:
         protocol = entry["protocol"]

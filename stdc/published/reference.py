@@ -33,7 +33,7 @@ def load_reference(path: PathLike = DEFAULT_PATH) -> Reference:
     Raises:
         InputErrors: not YAML, or entries that lack a key, have an unknown one or a value out of range; all listed.
     """
-    # Not at the top: the doctor has to say in words that it is missing.
+    # Imported here, because the doctor has to be able to say in words that PyYAML is missing.
     import yaml
 
     try:

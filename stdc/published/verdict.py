@@ -24,7 +24,7 @@ WITHIN_NOISE = "WITHIN NOISE"
 BELOW = "BELOW"
 NOT_COMPARABLE = "NOT COMPARABLE"
 
-#: From the least favorable to the most.
+#: Verdicts from the least favorable to the most.
 _ORDER = (BELOW, WITHIN_NOISE, REPRODUCED)
 
 

@@ -11,7 +11,7 @@ from stdc.results.shapes import count, list_of, number, optional, size
 from stdc.units import size_text
 
 _SPREAD = optional({"mean": number(), "min": number(), "max": number(), "seeds": list_of(number())})
-#: What a card needs of `verdict.json`.
+#: Keys of `verdict.json` that a card needs.
 VERDICT = {
     "name": str,
     "verdict": str,

@@ -188,7 +188,7 @@ class ReportJob:
         return predicted
 
 
-#: More lines would push the start of a run off the screen.
+#: Reasons shown on a terminal; more lines would push the start of a run off the screen.
 TERMINAL_REASONS = 5
 
 

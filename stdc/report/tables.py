@@ -16,7 +16,7 @@ from stdc.results.segments import training_seconds
 #: Above this share of time spent waiting for data, more workers would train faster.
 WAIT_WARNING = 0.10
 
-#: So many of the worst frames are listed.
+#: Number of the worst frames that are listed.
 WORST_FRAMES = 10
 
 

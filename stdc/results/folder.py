@@ -262,7 +262,7 @@ _SEED_FILES = (
 
 
 def _optional(path: Path, shape: Shape, advice: str) -> Optional[Dict[str, Any]]:
-    # A link to nowhere is there, and somebody meant it.
+    # A link to nowhere counts as a file that is there, so that reading it names the broken link.
     if not os.path.lexists(path):
         return None
     document: Dict[str, Any] = read_json(path)

@@ -132,7 +132,7 @@ def _profile(name: str, home: Path, read: Callable[[str], Any] = plain) -> Mappi
             try:
                 settings = read(file.read_text(encoding="utf-8"))
             except (OSError, ValueError, yaml.YAMLError, RecursionError):
-                # Snakemake has words of its own for it.
+                # Snakemake refuses it in words of its own.
                 continue
             return settings if isinstance(settings, dict) else {}
     return {}
@@ -187,7 +187,7 @@ def empty_values(words: Sequence[str]) -> List[str]:
             try:
                 found += [f"{key}{path}" for path in _empty_nodes(yaml.compose(value, Loader=yaml.SafeLoader))]
             except (yaml.YAMLError, RecursionError):
-                # Not a value at all: the check of the configuration says so.
+                # It is no value at all, and the check of the configuration says so.
                 continue
     return [
         f"--config: {key}: empty; is a variable of the shell unset? Give a value, or write null where none is meant"

@@ -18,12 +18,12 @@ import yaml
 
 #: A recipe has a few thousand bytes.
 MOST_BYTES = 1 << 20
-#: Of a value, in characters; paths have at most 4096.
+#: Longest value, in characters; paths have at most 4096.
 MOST_CHARACTERS = 5000
-#: Of values, each alias counted as what it stands for.
+#: Most values of a recipe, each alias counted as what it stands for.
 MOST_VALUES = 10_000
 DEEPEST = 20
-#: More digits are no quantity that a recipe has.
+#: Most digits of a number; no quantity of a recipe has more.
 MOST_DIGITS = 30
 
 _PLAIN_TAGS = {

@@ -23,9 +23,9 @@ from terminal import FailedJob
 LOCK_FILE = ".stdc.lock"
 #: Clocks of a file server and of this machine may differ a little.
 CLOCK_TOLERANCE_S = 1.0
-#: What must fit into the folder of temporary files.
+#: Bytes that must fit into the folder of temporary files.
 TEMPORARY_BYTES = 1 << 20
-#: What a file system without locks answers.
+#: Error numbers with which a file system without locks answers.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 #: What programs leave beside their logs (workflow/scripts/program.py), and their exit codes.
 ERROR_SUFFIX = ".error.json"
@@ -54,7 +54,7 @@ def python_beside(code: Path) -> str:
     try:
         return str(beside) if beside.exists() else sys.executable
     except OSError:
-        # Behind a link into a folder of another user's.
+        # The interpreter lies behind a link, in a folder that this user may not read.
         return sys.executable
 
 
@@ -211,7 +211,7 @@ def errors(logs: Path) -> Dict[str, ProgramError]:
             content = json.loads(path.read_text(encoding="utf-8"))
             error = ProgramError(str(content["program"]), int(content["exit_code"]), str(content["message"]))
         except (OSError, ValueError, KeyError, TypeError):
-            # Killed while it was written; the log has the words.
+            # The program was killed while it wrote this file; its log has the words.
             continue
         found[str(path)[: -len(ERROR_SUFFIX)]] = error
     return found

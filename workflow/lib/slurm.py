@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
-#: For an answer of the controller.
+#: Longest wait for an answer of the controller, seconds.
 ANSWER_LIMIT_S = 60
 #: Between two looks at a queue, which a controller bears well.
 POLL_S = 15.0

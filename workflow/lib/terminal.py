@@ -74,7 +74,7 @@ class Failures(logging.Handler):
         if event == "job_info":
             self._labels[given["jobid"]] = label_of(given["rule_name"], given.get("wildcards") or {})
         elif event == "job_finished":
-            # The attempt after a failed one went well.
+            # This job had failed before, and its next attempt went well.
             label = self._labels.get(_job_id(given), "")
             self._jobs = {log: job for log, job in self._jobs.items() if job.label != label}
         elif event == "job_error":
@@ -143,7 +143,7 @@ class StageLines(logging.Handler):
             return self._ended(_job_id(given), "done in {}")
         if event == "job_error":
             self._failed = True
-            # Snakemake 9.0 tells it twice.
+            # Snakemake 9.0 logs this event twice.
             return self._ended(_job_id(given), f"{self._ending((given.get('log') or [''])[0])} after {{}}")
         text = record.getMessage()
         if event in _NOISY_EVENTS or text.startswith(_NOISE) or _TOLD.match(text):

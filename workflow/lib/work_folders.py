@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Optional, Sequence
 
-#: What is written to try; a full disk refuses the block, a full quota as well.
+#: Bytes of the trial file: a full disk or quota refuses a whole block.
 _TRIAL_BYTES = 4096
 
 

@@ -113,7 +113,7 @@ def arguments() -> argparse.ArgumentParser:
         "--limit-s", type=float, default=120.0, metavar="SECONDS", help="seconds that one trial may take"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings here")
-    # A trial in a process of its own; started by this program alone.
+    # For a trial in a process of its own; only this program passes these options.
     for name in ("--probe", "--plan", "--answer"):
         parser.add_argument(name, type=Path if name != "--probe" else str, help=argparse.SUPPRESS)
     return parser

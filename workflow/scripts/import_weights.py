@@ -53,7 +53,7 @@ def main(options: argparse.Namespace) -> None:
         load_segmentor(model, read_weights(path), shown_source(options.weights))
         sha256 = sha256_file(path)
     record = {"source": shown_source(options.weights), "sha256": sha256, "backbone": network.backbone}
-    # The weights last: where they are, the record is too.
+    # The weights are written last, so that where they are, their record is too.
     write_json(options.record, {**record, "checksum": wanted.sha256})
     write_pdparams(options.output, with_unused_heads(state_arrays(model)))
 

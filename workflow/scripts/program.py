@@ -189,7 +189,7 @@ def run(
     if guardian.isdigit() and int(guardian) > 0:
         die_with_parent()
         if not is_alive(int(guardian)):
-            # Killed before this process could ask for its end.
+            # Snakemake was killed before this process could ask to end with it.
             return EXIT_FAULT
     argv = sys.argv[1:] if argv is None else argv
     terminal, path = sys.stderr, _log_of(argv)
@@ -197,7 +197,7 @@ def run(
     try:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # What an earlier start left is not this one's.
+            # An error file left by an earlier start says nothing about this one.
             with contextlib.suppress(FileNotFoundError):
                 error_file(path).unlink()
             log = Log(path.open("a", encoding="utf-8", errors="backslashreplace"))

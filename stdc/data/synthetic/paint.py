@@ -71,7 +71,7 @@ def _blend(canvas: np.ndarray, mask: np.ndarray, color: np.ndarray, opacity: flo
 
 def _mask(size: Tuple[int, int], outline: Sequence[Point]) -> np.ndarray:
     mask = np.zeros(size, np.uint8)
-    # Far outside the image lies nothing to see, and OpenCV's fixed point numbers end there.
+    # Clipped far outside the image, where nothing is seen: OpenCV's fixed-point numbers end there.
     points = np.clip(np.floor(np.asarray(outline, np.float64) + 0.5), -(1 << 14), 1 << 14).astype(np.int32)
     cv2.fillPoly(mask, [points], 1)
     return mask
