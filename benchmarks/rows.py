@@ -125,17 +125,29 @@ def in_turns(
         scale: of the figures: 1000 for milliseconds.
         limit_s: after this time no further round begins, but for the first.
     """
-    figures: Tuple[List[float], List[float]] = ([], [])
+    figures = in_rounds([ours, theirs], rounds, clock, scale, limit_s)
+    return Pair(tuple(figures[0]), tuple(figures[1]))
+
+
+def in_rounds(
+    sides: Sequence[Callable[[], Any]],
+    rounds: int,
+    clock: Callable[[], float] = time.process_time,
+    scale: float = 1.0,
+    limit_s: float = 300.0,
+) -> List[List[float]]:
+    """The figures of each side, one per round; see `in_turns`."""
+    figures: List[List[float]] = [[] for _ in sides]
     begun = time.monotonic()
     for number in range(rounds + 1):
         if number > 1 and time.monotonic() - begun > limit_s:
             break
-        for run, kept in zip((ours, theirs), figures):
+        for run, kept in zip(sides, figures):
             started = clock()
             run()
             if number:
                 kept.append((clock() - started) * scale)
-    return Pair(tuple(figures[0]), tuple(figures[1]))
+    return figures
 
 
 def timed(run: Callable[[], Any], rounds: int, clock: Callable[[], float] = time.process_time) -> List[float]:

@@ -198,12 +198,15 @@ class Losses(Part):
         ohem_threshold: a pixel is hard when the probability of its true class is below this.
         ohem_min_kept: pixels of a device's batch that are kept at least, or "pixels/16", a sixteenth of the batch.
         detail_weight: factor of the detail loss.
+        upsampling: how the three heads' logits are brought to the crop's size: "interpolate" by Paddle's kernel, or
+            "products" by two matrix products, whose backward pass adds in a fixed order; equal but for rounding.
     """
 
     ohem_rule: str = word("paddleseg", "authors")
     ohem_threshold: float = number(above=0, most=1)
     ohem_min_kept: Union[int, str] = number(1, whole=True, or_word=PIXELS_16TH)
     detail_weight: float = number(0, 100)
+    upsampling: str = word("interpolate", "products", default="interpolate")
 
     def min_kept(self, pixels: int) -> int:
         """Pixels that mining keeps at least, of a device's batch of `pixels`."""

@@ -110,7 +110,11 @@ class Trainer:
         )
         paddle.seed(derived_seed("weights", process.seed))
         network = stage.network
-        self.model = build_segmentor(network.backbone, pool_counts_padding=network.pool_counts_padding)
+        self.model = build_segmentor(
+            network.backbone,
+            pool_counts_padding=network.pool_counts_padding,
+            upsample_by_products=stage.recipe.losses.upsampling == "products",
+        )
         initialize(self.model)
         if process.world_size > 1:
             # The ranks' first collective: all of them have to be there.

@@ -59,6 +59,7 @@ def test_equal_settings_are_one_run() -> None:
         {"train": {**TRAIN, "base_lr": 0.02}},
         {"train": {**TRAIN, "iterations": 11}},
         {"train": {**TRAIN, "ohem_rule": "authors"}},
+        {"train": {**TRAIN, "upsampling": "products"}},
         {"train": {**TRAIN, "preset": "authors", "warmup_iterations": 0}},
         {"train": {**TRAIN, "evaluate": False}},
         {"train": {**TRAIN, "eval_interval": 7}},

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 paddle = pytest.importorskip("paddle")
 
 from stdc.nn.backbone import CHANNELS, STDCNet  # noqa: E402
-from stdc.nn.segmentor import UNUSED_HEADS, Segmentor, SegmentorOutputs, build_segmentor  # noqa: E402
+from stdc.nn.segmentor import (  # noqa: E402
+    UNUSED_HEADS,
+    Segmentor,
+    SegmentorOutputs,
+    build_segmentor,
+    upsample_by_products,
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +59,46 @@ def test_backbone_has_the_depth_and_the_strides_of_the_paper(name: str, modules:
     features = backbone(paddle.zeros([1, 3, 64, 128]))
     sizes = [tuple(feature.shape[1:]) for feature in features]
     assert sizes == [(channels, 64 // scale, 128 // scale) for channels, scale in zip(CHANNELS, (2, 4, 8, 16, 32))]
+
+
+@pytest.mark.parametrize(
+    "sizes", [((8, 16), (64, 128)), ((5, 9), (33, 67)), ((1, 3), (8, 24)), ((2, 2), (2, 1))], ids=str
+)
+def test_products_upsample_as_the_bilinear_kernel_but_for_rounding(sizes: Any) -> None:
+    source, target = sizes
+    generator = np.random.default_rng(0)
+    logits = paddle.to_tensor(generator.standard_normal((2, 19, *source)).astype(np.float32))
+    weight = paddle.to_tensor(generator.standard_normal((2, 19, *target)).astype(np.float32))
+    found = []
+    for upsample in (
+        upsample_by_products,
+        lambda x, size: paddle.nn.functional.interpolate(x, size, mode="bilinear", align_corners=True),
+    ):
+        given = logits.clone().detach()
+        given.stop_gradient = False
+        result = upsample(given, list(target))
+        (result * weight).sum().backward()
+        found.append((result.numpy(), given.grad.numpy()))
+    # Sums of four products, and for the gradient of some hundreds, in another order.
+    for ours, theirs in zip(*found):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, atol=1e-6 * np.abs(theirs).max() * np.sqrt(weight[0, 0].size))
+
+
+def test_upsampling_by_products_is_for_training_alone(segmentor: Segmentor) -> None:
+    other = build_segmentor("stdc1", upsample_by_products=True)
+    other.set_state_dict(segmentor.state_dict())
+    images = paddle.randn([2, 3, 64, 96])
+    for network in (segmentor, other):
+        network.eval()
+    assert np.array_equal(segmentor(images).numpy(), other(images).numpy())
+    # Another order of sums shows in training, or the switch would do nothing.
+    other.train()
+    logits = other(images).logits.numpy()
+    other.upsample_by_products = False
+    expected = other(images).logits.numpy()
+    assert not np.array_equal(logits, expected)
+    np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_number_of_classes_reaches_the_three_heads_only() -> None:
