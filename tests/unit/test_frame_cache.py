@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import multiprocessing
 import os
 import time
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Iterator, List
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from stdc.data import frame_cache
 from stdc.data.dataset import TrainDataset
 from stdc.data.entry import Entry
 from stdc.data.frame_cache import FrameCache, Plane, frame_bytes, open_frame_cache
@@ -37,9 +39,9 @@ def entries(tmp_path: Path) -> List[Entry]:
     return made
 
 
-def crops(entries: List[Entry], cache: Any = None, preset: str = "paddleseg") -> TrainDataset:
+def crops(entries: List[Entry], cache: Any = None, preset: str = "paddleseg", seed: int = 7) -> TrainDataset:
     train = {"preset": preset, "iterations": 2000, "global_batch": 1, "crop_height": 64, "crop_width": 128}
-    return TrainDataset(entries, resolve(train).augmentation, 7, cache)
+    return TrainDataset(entries, resolve(train).augmentation, seed, cache)
 
 
 def samples(dataset: TrainDataset) -> List[bytes]:
@@ -128,6 +130,53 @@ def test_full_disk_ends_the_caching_and_not_the_training(
     monkeypatch.setattr(os, "replace", full)
     assert samples(crops(entries, cache)) == expected
     assert cache.limit == 0 and list(cache.folder.iterdir()) == []
+
+
+def test_writer_killed_in_the_middle_of_a_frame_leaves_none(entries: List[Entry], cache: FrameCache) -> None:
+    expected = samples(crops(entries))
+    context = multiprocessing.get_context("fork")
+    half, sent = context.Pipe(duplex=False)
+
+    def write_half(*arguments: Any) -> Iterator[bytes]:
+        parts = list(encode(*arguments))
+        yield from parts[: len(parts) // 2]
+        sent.send("half")
+        time.sleep(60)
+
+    encode = frame_cache._encode
+    frame_cache._encode = write_half  # for the child alone, which is forked with it
+    try:
+        child = context.Process(target=samples, args=(crops(entries, cache),), daemon=True)
+        child.start()
+    finally:
+        frame_cache._encode = encode
+    assert half.poll(20)
+    child.kill()
+    child.join()
+    assert [path.name[:5] for path in cache.folder.iterdir()] == [".tmp-"], "half a frame has no frame's name"
+    assert samples(crops(entries, cache)) == expected
+    assert len([path for path in cache.folder.iterdir() if path.suffix == ".frame"]) == 3
+
+
+def test_two_ranks_of_two_seeds_build_one_cache_at_once(entries: List[Entry], cache: FrameCache) -> None:
+    expected = {seed: samples(crops(entries, seed=seed)) for seed in (7, 8)}
+    context = multiprocessing.get_context("fork")
+    gate, answers = context.Barrier(4), context.Queue()
+
+    def build(seed: int) -> None:
+        dataset = crops(entries, cache, seed=seed)
+        gate.wait(20)
+        answers.put((seed, samples(dataset)))
+
+    children = [context.Process(target=build, args=(seed,), daemon=True) for seed in (7, 8, 7, 8)]
+    for child in children:
+        child.start()
+    for _ in children:
+        seed, found = answers.get(timeout=20)
+        assert found == expected[seed]
+    for child in children:
+        child.join(20)
+    assert sorted(path.name for path in cache.folder.iterdir()) == sorted(f"{entry.frame}.frame" for entry in entries)
 
 
 def test_tidying_removes_leftovers_and_other_keys_and_nothing_else(entries: List[Entry], cache: FrameCache) -> None:
