@@ -1,4 +1,4 @@
-"""The whole chain on file systems and in homes that refuse what others allow."""
+"""Data stages and training on file systems and in homes that refuse what others allow."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_share_without_locks_and_a_home_without_room_end_in_the_same_weights(tmp
     library = tmp_path / "share.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(SHARE), "-ldl"], check=True)
     share = Elsewhere(tmp_path / "share", LD_PRELOAD=str(library), HOME="/proc", TMPDIR=str(tmp_path))
-    outcome = share("--cores", 2, "--configfile", TINY, timeout_s=280)
+    outcome = share("--cores", 2, "--configfile", TINY, "--until", "train", timeout_s=280)
     assert outcome.returncode == 0, outcome.text
     assert "Traceback" not in outcome.text
     assert "this file system has no locks; do not start a second run here" in outcome.text
@@ -48,7 +48,6 @@ def test_share_without_locks_and_a_home_without_room_end_in_the_same_weights(tmp
         f"stdc: /proc/.cache: No such file or directory; caches of this run go to {tmp_path}/stdc-cache-"
         in outcome.text
     )
-    assert (share.place / "results" / "tiny" / "report.html").is_file()
     usual = Elsewhere(tmp_path / "usual")
     assert usual("--cores", 2, "--configfile", TINY, "--until", "train").returncode == 0
     assert weights(share.place) == weights(usual.place) != {}
