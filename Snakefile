@@ -20,11 +20,17 @@ resource_scopes:
     gpu="local",
 
 
+include: "workflow/rules/common.smk"
+
+
 wildcard_constraints:
     seed=r"\d+",
+    # In a sweep alone; with the names spelled out, two experiments never mean the same file.
+    experiment="|".join(map(re.escape, EXPERIMENTS)),
+    lists="[0-9a-f]+",
+    start="[0-9a-f]+",
 
 
-include: "workflow/rules/common.smk"
 include: "workflow/rules/config.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/weights.smk"
@@ -41,11 +47,11 @@ include: "workflow/rules/doctor.smk"
 rule all:
     default_target: True
     input:
-        rules.report.output,
+        every(rules.report.output),
         # Named although the report needs them too: Snakemake remakes a file that was deleted only where it is asked for.
-        rules.report.input.metrics,
-        rules.report.input.speed,
-        expand(rules.train.output if WEIGHTS is None else rules.import_weights.output, seed=SEEDS),
+        every(rules.report.input.metrics),
+        every(rules.report.input.speed),
+        every(rules.train.output if WEIGHTS is None else rules.import_weights.output),
 
 
 onstart:

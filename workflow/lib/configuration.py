@@ -19,7 +19,7 @@ Path = Tuple[Any, ...]
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 #: Keys whose text is whatever a file system has, or a tab.
-_ANY_TEXT = {("dataset",), ("model", "pretrained", "source"), ("data", "separator")}
+_ANY_TEXT = {("dataset",), ("sweep",), ("model", "pretrained", "source"), ("data", "separator")}
 
 _KINDS = {
     "integer": "a whole number",
@@ -220,7 +220,7 @@ def _explain(error: Any) -> Iterator[Tuple[Path, str]]:
         yield path, f"{value!r} is out of range; {_range(error.schema)} is expected"
     elif error.validator == "pattern":
         yield path, f"{value!r} does not have the form {rule}"
-    elif error.validator in ("minItems", "minLength"):
+    elif error.validator in ("minItems", "minLength", "minProperties"):
         yield path, f"{value!r} is too short; at least {rule} expected"
     elif error.validator in ("maxItems", "maxLength"):
         yield path, f"{value!r} is too long; at most {rule} expected"

@@ -290,6 +290,16 @@ def closing_lines(results: Path) -> List[str]:
     return [*lines, f"report: {results / 'report.html'}"]
 
 
+def sweep_lines(results: Path) -> List[str]:
+    """The table and the page of a finished sweep; nothing where there is none."""
+    try:
+        summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
+        lines = [str(line) for line in summary["lines"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [*lines, f"page: {results / 'summary.html'}"]
+
+
 def last_words(log: Path, lines: int = 12) -> List[str]:
     """The end of a program's log, without empty lines."""
     try:

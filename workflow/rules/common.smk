@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ import dataset_folder
 import recipe_files
 import session
 import slurm
+import sweep_file
 import terminal
 import weights_source
 
@@ -65,21 +67,69 @@ def check_configuration():
         sources = [(name, recipe_files.read(Path(name))) for name in names]
     except recipe_files.RecipeError as error:
         stop([error])
-    sources.append(("--config", given))
-    merged = configuration.tidy(configuration.merged(config, given), schema)
-    problems = configuration.problems(merged, schema, sources)
-    if problems:
-        stop(problems)
+    words = ("--config", given)
+    wanted = given.get("sweep", config.get("sweep"))
+    if wanted is not None:
+        return read_sweep(wanted, sources, words, schema)
+    alone = sweep_file.Experiment("", "", configuration.merged(config, given), [*sources, words], {})
+    complete = checked(schema, [alone])[alone.name]
     config.clear()
-    config.update(merged)
-    validate(config, schema=str(CODE / "workflow/schemas/config.schema.yaml"))
-    resources = workflow.resource_settings.overwrite_resources.get("train", {})
-    problems = configuration.contradictions(config, sources, REGISTRY, resources)
+    config.update(complete)
+    return None, {alone.name: config}
+
+
+def checked(schema, found):
+    """Experiment -> its configuration with defaults, where nothing speaks against any of them."""
+    merged = {one.name: configuration.tidy(one.config, schema) for one in found}
+    problems = [line for one in found for line in configuration.problems(merged[one.name], schema, one.sources)]
+    if not problems:
+        for content in merged.values():
+            validate(content, schema=str(CODE / "workflow/schemas/config.schema.yaml"))
+        resources = workflow.resource_settings.overwrite_resources.get("train", {})
+        problems = [
+            line
+            for one in found
+            for line in configuration.contradictions(merged[one.name], one.sources, REGISTRY, resources)
+        ]
+    if problems:
+        # What is wrong with a recipe is told once, not once for each of its variants.
+        stop(dict.fromkeys(problems))
+    return merged
+
+
+def read_sweep(wanted, sources, words, schema):
+    """The sweep that a file describes, and its experiments; the first one's values are those of the run."""
+    if not isinstance(wanted, str) or not wanted:
+        stop([f"sweep: {wanted!r}; the name of a file is expected, such as sweep=sweep.yaml"])
+    own = yaml.safe_load((CODE / "workflow/schemas/sweep.schema.yaml").read_text(encoding="utf-8"))
+    try:
+        sweep = sweep_file.read(Path(wanted).expanduser(), own)
+        if sweep.recipes and workflow.overwrite_configfiles:
+            stop([f"{wanted}: recipes: named here, and {sources[0][0]} by --configfile; leave one of them out"])
+        found = sweep_file.experiments(sweep, sources, words)
+    except sweep_file.SweepError as error:
+        stop(error.problems)
+    complete = checked(schema, found)
+    problems = sweep_file.contradictions(sweep, complete)
+    if Path("results", sweep.name, "config").is_dir():
+        problems.append(
+            f"{wanted}: name: results/{sweep.name} holds the results of a recipe; give the sweep another name"
+        )
     if problems:
         stop(problems)
+    for name, content in complete.items():
+        content["name"] = f"{sweep.name}-{name}"
+    first = next(iter(complete.values()))
+    if workflow.output_settings.dryrun and workflow.is_main_process:
+        for line in sweep_file.table(sweep, found, first["seeds"]):
+            print(f"stdc: {line}", file=sys.stderr, flush=True)
+    config.clear()
+    config.update(first)
+    return sweep.name, complete
 
 
-check_configuration()
+# The name of a sweep, or None; and name -> configuration of its experiments. A recipe alone is the one experiment "".
+SWEEP, EXPERIMENTS = check_configuration()
 
 
 # ---- what the kernel allots to this run
@@ -131,11 +181,36 @@ NAME = config["name"] if WEIGHTS is None else f"{config['name']}-judge"
 SEEDS = config["seeds"] if WEIGHTS is None else [0]
 HARDWARE = config["hardware"]
 RESULTS = f"results/{NAME}"
+if SWEEP is not None:
+    # What follows names one file for each experiment; what the experiments share, such as HARDWARE, has one value.
+    NAME = f"{SWEEP}-{{experiment}}"
+    RESULTS = f"results/{SWEEP}/{{experiment}}"
+
+
+def experiment_of(wildcards):
+    """The configuration of the experiment that a job belongs to."""
+    return EXPERIMENTS[wildcards.get("experiment", "")]
+
+
+def every(pattern, **values):
+    """The files that a pattern stands for in all experiments and seeds."""
+    return expand(pattern, experiment=list(EXPERIMENTS), seed=SEEDS, **values)
+
+
+def per_seed(pattern, **values):
+    """The files that a pattern stands for in one experiment."""
+    return expand(pattern, seed=SEEDS, allow_missing=True, **values)
 
 
 def short_hash(value):
     """Names a folder after the configuration that made it."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def one_or_each(values, wildcard):
+    """A part of a file's name: the value where all experiments have the same, else a wildcard."""
+    first, *others = dict.fromkeys(values)
+    return f"{{{wildcard}}}" if others else first
 
 
 # ---- dataset: generated, in archives, or a folder of the user's, which is only read
@@ -170,35 +245,74 @@ LABELS = f"resources/{DATASET_KEY}/labels"
 LABELS_INDEX = f"resources/{DATASET_KEY}/labels.json"
 SYNTHETIC_CONFIG = f"resources/{DATASET_KEY}/synthetic.json"
 CHECK_CONFIG = f"resources/{DATASET_KEY}/check.json"
-LISTS = f"resources/{DATASET_KEY}/lists-{short_hash(config['data'])}"
+# The part of the configuration that a pair of lists is made from, by the name of their folder.
+LIST_SECTIONS = {short_hash(content["data"]): content["data"] for content in EXPERIMENTS.values()}
+LISTS_KEY = one_or_each(LIST_SECTIONS, "lists")
+LISTS = f"resources/{DATASET_KEY}/lists-{LISTS_KEY}"
+
+
+def section_of_lists(wildcards):
+    """The section `data` that lists are made from."""
+    return LIST_SECTIONS[wildcards.get("lists", LISTS_KEY)]
+
+
+def train_list(wildcards):
+    """The list of training pairs of an experiment."""
+    return f"resources/{DATASET_KEY}/lists-{short_hash(experiment_of(wildcards)['data'])}/train.txt"
+
+
+def val_list(wildcards):
+    """The list of validation pairs of an experiment."""
+    return f"resources/{DATASET_KEY}/lists-{short_hash(experiment_of(wildcards)['data'])}/val.txt"
 
 
 # ---- the part of the configuration that each stage depends on, and nothing else
 
-
-def _sections(*names):
-    return {name: config[name] for name in names}
-
-
-# What a training starts from: the section that names it, or None for random weights.
-START = weights_source.start_of(config["model"])
-START_KEY = short_hash([config["model"], weights_source.fingerprint((START or {"source": ""})["source"], REGISTRY)])
-START_CONFIG = f"resources/weights/start-{START_KEY}.json"
 KERNEL_KEYS = ("preset", "amp", "cudnn_batchnorm_spatial_persistent", "cudnn_exhaustive_search", "deterministic")
-STAGES = {
-    "train": {**_sections("model", "train"), "data": {"separator": config["data"]["separator"]}},
-    "evaluate": {**_sections("model", "train", "evaluate"), "data": {"separator": config["data"]["separator"]}},
-    # Of the training's section what evaluation computes with, and nothing else: no other key changes a speed.
-    "speed": {**_sections("model", "speed"), "train": {key: config["train"][key] for key in KERNEL_KEYS}},
-    "report": {
-        **_sections("synthetic", "data", "model", "train", "evaluate", "speed", "report"),
-        "name": NAME,
-        "seeds": SEEDS,
-        "weights": WEIGHTS,
-        "dataset_kind": DATASET_KIND,
-    },
-    "doctor": _sections("name", "model", "train", "evaluate", "data", "seeds", "synthetic"),
-}
+
+
+def start_key(model):
+    """Names the weights that a training starts from; None for random weights."""
+    start = weights_source.start_of(model)
+    return None if start is None else short_hash([model, weights_source.fingerprint(start["source"], REGISTRY)])
+
+
+def stages_of(experiment):
+    """Stage -> its part of an experiment's configuration."""
+    content = EXPERIMENTS[experiment]
+
+    def sections(*names):
+        return {name: content[name] for name in names}
+
+    separator = {"data": {"separator": content["data"]["separator"]}}
+    return {
+        "train": {**sections("model", "train"), **separator},
+        "evaluate": {**sections("model", "train", "evaluate"), **separator},
+        # Of the training's section what evaluation computes with, and nothing else: no other key changes a speed.
+        "speed": {**sections("model", "speed"), "train": {key: content["train"][key] for key in KERNEL_KEYS}},
+        "report": {
+            **sections("synthetic", "data", "model", "train", "evaluate", "speed", "report"),
+            "name": content["name"] if SWEEP else NAME,
+            "seeds": SEEDS,
+            "weights": WEIGHTS,
+            "dataset_kind": DATASET_KIND,
+        },
+        "doctor": sections("name", "model", "train", "evaluate", "data", "seeds", "synthetic"),
+    }
+
+
+# The weights that trainings start from, and what the recipes say of them.
+STARTS = {start_key(content["model"]): content["model"] for content in EXPERIMENTS.values()}
+STARTS.pop(None, None)
+START_KEY = one_or_each(STARTS, "start") if STARTS else None
+START_CONFIG = f"resources/weights/start-{START_KEY}.json"
+STAGES = {experiment: stages_of(experiment) for experiment in EXPERIMENTS}
+
+
+def start_files(wildcards):
+    """The weights that a training starts from and the record of what they are; nothing for random weights."""
+    key = start_key(experiment_of(wildcards)["model"])
+    return [] if key is None else [f"resources/weights/start-{key}.{end}" for end in ("safetensors", "source.json")]
 
 
 # ---- code and interpreter
@@ -279,8 +393,10 @@ def no_second_attempt(jobid, log):
 
 
 def closing():
-    """The verdict last, where the whole run was asked for."""
-    return session.closing_lines(Path(RESULTS)) if workflow.dag_settings.targets in (set(), {"all"}) else []
+    """The verdict, or the table of a sweep, last, where the whole run was asked for."""
+    if workflow.dag_settings.targets not in (set(), {"all"}):
+        return []
+    return session.closing_lines(Path(RESULTS)) if SWEEP is None else session.sweep_lines(Path("results", SWEEP))
 
 
 # The terminal gets a line for each stage, unless details were asked for; .snakemake/log keeps everything.
@@ -325,12 +441,14 @@ def show_verdict():
 # ---- files of several rules
 
 
-def stage_benchmarks():
-    """Where Snakemake writes what each stage took."""
-    dataset = ("make_synthetic", "extract_dataset", "check_dataset", "convert_labels", "create_lists")
-    runs = [f"{NAME}-seed{seed}" for seed in SEEDS]
+def stage_benchmarks(wildcards):
+    """Where Snakemake writes what each stage of an experiment took."""
+    dataset = ("make_synthetic", "extract_dataset", "check_dataset", "convert_labels")
+    lists = f"{DATASET_KEY}-{short_hash(experiment_of(wildcards)['data'])}"
+    runs = [f"{NAME}-seed{seed}".format(**dict(wildcards.items())) for seed in SEEDS]
     return [
         *(f"logs/benchmark/{stage}/{DATASET_KEY}.tsv" for stage in dataset),
+        f"logs/benchmark/create_lists/{lists}.tsv",
         *(f"logs/benchmark/train/{run}.tsv" for run in runs),
         *(f"logs/benchmark/evaluate/{run}{weights}.tsv" for run in runs for weights in ("", "_best")),
         *(f"logs/benchmark/measure_speed/{run}.tsv" for run in runs),
@@ -341,4 +459,4 @@ def judged_files(wildcards):
     """What the target `judge` asks for."""
     if WEIGHTS is None:
         stop(["weights: null; name what to judge, for example --config weights=model.pdparams"])
-    return [*rules.report.output, *expand(rules.import_weights.output, seed=SEEDS)]
+    return [*rules.report.output, *per_seed(rules.import_weights.output)]

@@ -3,19 +3,29 @@
 # Needs: the checked configuration (common.smk).
 # Leaves: results/<name>/config/<stage>.json, resources/<dataset>/{synthetic,check}.json, resources/weights/*.json.
 
-STAGE_FILES = {
-    f"write_{stage}_config": (f"{RESULTS}/config/{stage}.json", content) for stage, content in STAGES.items()
+# Rule -> the file that it writes, one for each experiment.
+STAGE_FILES = {f"write_{stage}_config": f"{RESULTS}/config/{stage}.json" for stage in next(iter(STAGES.values()))}
+STAGE_FILES["write_synthetic_config"] = SYNTHETIC_CONFIG
+STAGE_FILES["write_check_config"] = CHECK_CONFIG
+STAGE_FILES["write_weights_config"] = START_CONFIG
+CONTENTS = {
+    f"{RESULTS}/config/{stage}.json".format(experiment=experiment): content
+    for experiment, stages in STAGES.items()
+    for stage, content in stages.items()
 }
-STAGE_FILES["write_synthetic_config"] = (SYNTHETIC_CONFIG, {"synthetic": config["synthetic"]})
-STAGE_FILES["write_check_config"] = (
-    CHECK_CONFIG,
-    # The check runs again when the user's files change.
-    {"files": DATASET_FINGERPRINT, "expect": config["data"]["expect"]},
-)
-STAGE_FILES["write_weights_config"] = (START_CONFIG, {"model": config["model"]})
-TEXTS = {path: json.dumps(content, sort_keys=True, indent=1) for path, content in STAGE_FILES.values()}
+CONTENTS[SYNTHETIC_CONFIG] = {"synthetic": config["synthetic"]}
+# The check runs again when the user's files change.
+CONTENTS[CHECK_CONFIG] = {"files": DATASET_FINGERPRINT, "expect": config["data"]["expect"]}
+CONTENTS.update((f"resources/weights/start-{key}.json", {"model": model}) for key, model in STARTS.items())
+TEXTS = {path: json.dumps(content, sort_keys=True, indent=1) for path, content in CONTENTS.items()}
 
-for _rule_name, (_path, _content) in STAGE_FILES.items():
+
+def digest_of(pattern):
+    """A function of a job's wildcards: what names the content of its file."""
+    return lambda wildcards: short_hash(CONTENTS[pattern.format(**dict(wildcards.items()))])
+
+
+for _rule_name, _path in STAGE_FILES.items():
 
     rule:
         name:
@@ -23,11 +33,12 @@ for _rule_name, (_path, _content) in STAGE_FILES.items():
         output:
             _path,
         log:
-            f"logs/write_config/{_rule_name}-{short_hash(_path)}.log",
+            # The file's own name; the wildcards of a path have to stand in it, too.
+            f"logs/write_config/{_rule_name}-{_path.replace('/', '-')}.log",
         localrule: True
         params:
             # Enough to notice an edit. A parameter that depends on the output is not compared, so its text is not shown.
-            digest=short_hash(_content),
+            digest=digest_of(_path),
             text=lambda wildcards, output: TEXTS[output[0]],
         shell:
             r"""

@@ -133,17 +133,19 @@ rule create_lists:
         val=f"{LISTS}/val.txt",
         test=f"{LISTS}/test.txt",
     log:
-        f"logs/create_lists/{DATASET_KEY}.log",
+        f"logs/create_lists/{DATASET_KEY}-{LISTS_KEY}.log",
     benchmark:
-        f"logs/benchmark/create_lists/{DATASET_KEY}.tsv"
+        f"logs/benchmark/create_lists/{DATASET_KEY}-{LISTS_KEY}.tsv"
     resources:
         mem_mb=1000,
         runtime=10,
     params:
         folder=lambda wildcards, output: os.path.dirname(output.train),
-        separator=config["data"]["separator"],
-        subset=[
-            f"--subset-{split}={frames}" for split, frames in config["data"]["subset"].items() if frames is not None
+        separator=lambda wildcards: section_of_lists(wildcards)["separator"],
+        subset=lambda wildcards: [
+            f"--subset-{split}={frames}"
+            for split, frames in section_of_lists(wildcards)["subset"].items()
+            if frames is not None
         ],
     shell:
         r"""

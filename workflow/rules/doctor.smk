@@ -8,9 +8,9 @@ rule doctor:
     input:
         program=script("doctor"),
         code=code("doctor"),
-        config=f"{RESULTS}/config/doctor.json",
+        config=every(f"{RESULTS}/config/doctor.json")[0],
     log:
-        f"logs/doctor/{NAME}.log",
+        f"logs/doctor/{SWEEP or NAME}.log",
     threads: HARDWARE["devices"] * HARDWARE["threads"]
     resources:
         mem_mb=16000 * HARDWARE["devices"],
@@ -21,7 +21,7 @@ rule doctor:
         workers=HARDWARE["workers"],
     params:
         dataset=["--dataset", DATASET_SOURCE] if DATASET_SOURCE else [],
-        json=f"{RESULTS}/doctor.json",
+        json=every(f"{RESULTS}/doctor.json")[0],
         python=sys.executable,
     shell:
         r"""

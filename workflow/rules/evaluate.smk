@@ -13,7 +13,7 @@ rule evaluate:
         manifest=MANIFEST,
         labels=LABELS,
         index=LABELS_INDEX,
-        val_list=rules.create_lists.output.val,
+        val_list=val_list,
     output:
         metrics=f"{RESULTS}/seed{{seed}}/metrics{{which,|_best}}.json",
     log:

@@ -15,7 +15,7 @@ def forecast(wildcards):
     global _forecast_lines
     # Jobs of their own process read the Snakefile again; the forecast is told once, by the process that the user started.
     if WEIGHTS is None and _forecast_lines is None and workflow.is_main_process:
-        _forecast_lines = _make_forecast()
+        _forecast_lines = sweep_file.told_once({name: _make_forecast(content) for name, content in EXPERIMENTS.items()})
         if workflow.dryrun:
             tell_forecast()
     return []
@@ -32,7 +32,7 @@ def tell_forecast():
             print(line, file=sys.stderr, flush=True)
 
 
-def _make_forecast():
+def _make_forecast(content):
     python = os.environ.get("STDC_PYTHON", "")
     if shutil.which(python) is None:
         return [f"stdc: no forecast: STDC_PYTHON: {python} is not a program; name the Python that has paddle"]
@@ -40,7 +40,7 @@ def _make_forecast():
     command += ["--device", HARDWARE["device"], "--devices", str(HARDWARE["devices"])]
     command += ["--dataset", DATASET_SOURCE] if DATASET_SOURCE else []
     try:
-        done = subprocess.run(command, input=json.dumps(config), capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, input=json.dumps(content), capture_output=True, text=True, timeout=120)
     except (OSError, subprocess.SubprocessError) as error:
         return [f"stdc: no forecast: {error}"]
     said = done.stdout.splitlines()

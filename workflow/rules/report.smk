@@ -10,20 +10,19 @@ rule report:
         code=code("report"),
         config=f"{RESULTS}/config/report.json",
         # Weights that were given have neither.
-        history=expand(rules.train.output.history, seed=SEEDS) if WEIGHTS is None else [],
-        provenance=expand(rules.train.output.provenance, seed=SEEDS) if WEIGHTS is None else [],
-        metrics=expand(
+        history=per_seed(rules.train.output.history) if WEIGHTS is None else [],
+        provenance=per_seed(rules.train.output.provenance) if WEIGHTS is None else [],
+        metrics=per_seed(
             rules.evaluate.output.metrics,
-            seed=SEEDS,
             which=["", "_best"] if config["train"]["evaluate"] and WEIGHTS is None else [""],
         ),
-        speed=expand(rules.measure_speed.output.speed, seed=SEEDS),
-        weights=expand(rules.train.output.model, seed=SEEDS),
+        speed=per_seed(rules.measure_speed.output.speed),
+        weights=per_seed(rules.train.output.model),
         manifest=MANIFEST,
         labels=LABELS,
         index=LABELS_INDEX,
-        train_list=rules.create_lists.output.train,
-        val_list=rules.create_lists.output.val,
+        train_list=train_list,
+        val_list=val_list,
     output:
         verdict=f"{RESULTS}/verdict.json",
         report=f"{RESULTS}/report.html",
@@ -42,7 +41,7 @@ rule report:
         dataset=lambda wildcards: DATASET,
         results=lambda wildcards, output: os.path.dirname(output.verdict),
         # Not inputs: a measurement that is missing, or new, is no reason to make the report again.
-        benchmarks=stage_benchmarks(),
+        benchmarks=stage_benchmarks,
     shell:
         r"""
         exec "$STDC_PYTHON" {input.program:q} \

@@ -12,11 +12,10 @@ rule train:
         manifest=MANIFEST,
         labels=LABELS,
         index=LABELS_INDEX,
-        train_list=rules.create_lists.output.train,
-        val_list=rules.create_lists.output.val,
+        train_list=train_list,
+        val_list=val_list,
         forecast=forecast,
-        backbone=[] if START is None else rules.fetch_weights.output.weights,
-        start_record=[] if START is None else rules.fetch_weights.output.record,
+        start=start_files,
     output:
         model=f"{RESULTS}/seed{{seed}}/model.pdparams",
         best=f"{RESULTS}/seed{{seed}}/best.pdparams" if config["train"]["evaluate"] else [],
@@ -47,7 +46,7 @@ rule train:
     params:
         dataset=lambda wildcards: DATASET,
         backbone=lambda wildcards, input: (
-            ["--backbone", input.backbone, "--start-record", input.start_record] if input.backbone else []
+            ["--backbone", input.start[0], "--start-record", input.start[1]] if input.start else []
         ),
         best=lambda wildcards, output: ["--best", output.best] if output.best else [],
         vdl=lambda wildcards, output: ["--vdl", output.vdl] if output.vdl else [],

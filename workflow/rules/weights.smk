@@ -3,7 +3,7 @@
 # Part of the DAG only where the recipe names some. Needs a file, an address, or a name of stdc/weights/registry.yaml; leaves
 # resources/weights/start-<hash>.safetensors and .source.json. Beside them lie downloads/, for files placed by hand, and first-seen/.
 
-if START is not None:
+if STARTS:
 
     rule fetch_weights:
         input:
