@@ -11,7 +11,7 @@ import math
 import reprlib
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -123,6 +123,17 @@ def read_devices(path: Path) -> int:
     if type(count) is not int or count < 1:
         raise InputError(f"{path}: hardware.devices is {reprlib.repr(count)}; a provenance.json of a training has it")
     return count
+
+
+def read_neighbors(path: Path) -> Optional[int]:
+    """How many other devices of the machine were taken when a training began, from its `provenance.json`.
+
+    None where it held no lease: on a CPU, or where a scheduler gave it its devices.
+    """
+    document = read_json(path)
+    lease = document.get("lease") if isinstance(document, dict) else None
+    count = lease.get("others") if isinstance(lease, dict) else None
+    return count if type(count) is int else None
 
 
 def training_speed(intervals: Sequence[Interval], devices: int) -> Dict[str, Any]:

@@ -56,6 +56,7 @@ SPEED = {
             "precision?": optional(str),
             "backend?": optional(str),
             "method?": optional(str),
+            "beside?": optional({"others": bool, "devices": count(), "cpu_cores?": optional(number(0))}),
         }
     ),
     "training?": optional(
@@ -64,6 +65,7 @@ SPEED = {
             "images_per_s_per_device?": optional(number(0)),
             "reader_wait_share?": optional(fraction),
             "devices?": optional(count()),
+            "beside_devices?": optional(count()),
         }
     ),
 }

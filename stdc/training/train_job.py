@@ -14,7 +14,7 @@ from stdc.data.entry import Entry
 from stdc.data.frame_cache import FrameCache, open_frame_cache
 from stdc.data.transforms import check_crop
 from stdc.errors import InputError, OutOfMemoryError, RunError, StdcError, StoppedError, UnusableKernelError
-from stdc.machine import devices, ranks, watcher
+from stdc.machine import devices, leases, ranks, watcher
 from stdc.machine.heartbeat import STARTING, Heartbeat, Limits, guarded
 from stdc.machine.lifetime import begin_again
 from stdc.stages import TrainStage
@@ -314,6 +314,7 @@ class TrainJob:
             "versions": provenance.versions(),
             "machine": provenance.machine(),
             "device": devices.describe(self.hardware.device),
+            "lease": leases.current(),
             "hardware": dataclasses.asdict(self.hardware),
         }
 

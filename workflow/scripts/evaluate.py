@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import program
-from stdc.machine import ranks
+from stdc.machine import leases, ranks
 from stdc.stages import read_evaluate_stage
 
 log = program.logger("evaluate")
@@ -30,7 +30,8 @@ def main(options: argparse.Namespace) -> None:
         threads=options.threads,
         log=log,
     )
-    job.run(ranks.without_option(sys.argv, "--log"))
+    with leases.leased(options.device, options.devices, log):
+        job.run(ranks.without_option(sys.argv, "--log"))
 
 
 def arguments() -> argparse.ArgumentParser:

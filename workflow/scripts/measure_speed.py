@@ -37,8 +37,15 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(options: argparse.Namespace) -> None:
-    from stdc.evaluation.speed import measure_inference, read_devices, read_intervals, training_speed
-    from stdc.machine import devices
+    from stdc.evaluation.speed import (
+        measure_inference,
+        read_devices,
+        read_intervals,
+        read_neighbors,
+        training_speed,
+    )
+    from stdc.machine import devices, leases
+    from stdc.machine.neighbors import Neighbors, words
     from stdc.prediction import backends
 
     stage = read_speed_stage(options.config)
@@ -47,18 +54,24 @@ def main(options: argparse.Namespace) -> None:
     training = None
     if options.history is not None:
         training = training_speed(read_intervals(options.history), read_devices(options.provenance))
+        training["beside_devices"] = read_neighbors(options.provenance)
     backend = backends.resolve(stage.speed.backend, options.device, log)
-    devices.prepare(options.device, options.threads, devices.kernel_flags(stage.kernels))
-    devices.select(options.device)
-    source = backends.Source(stage.network, options.weights, options.device, options.threads)
-    inference = measure_inference(backends.open_predictor(backend, source), stage.speed)
-    inference["precision"] = devices.precision(options.device)
-    inference["threads"] = options.threads
+    with leases.leased(options.device, 1, log):
+        devices.prepare(options.device, options.threads, devices.kernel_flags(stage.kernels))
+        devices.select(options.device)
+        source = backends.Source(stage.network, options.weights, options.device, options.threads)
+        predictor = backends.open_predictor(backend, source)
+        watch = Neighbors(options.device)
+        inference = measure_inference(predictor, stage.speed)
+        inference["beside"] = watch.beside()
+        inference["precision"] = devices.precision(options.device)
+        inference["threads"] = options.threads
     write_json(options.output, {"inference": inference, "training": training})
     middle = inference["latency_ms"]["p50"]
     log(
         f"inference {inference['fps']:.2f} FPS, median {middle:.1f} ms, at "
-        f"{size_text(inference['size'])}" + (f"; training {training['images_per_s']:.2f} images/s" if training else "")
+        f"{size_text(inference['size'])}{words(inference['beside'])}"
+        + (f"; training {training['images_per_s']:.2f} images/s" if training else "")
     )
 
 

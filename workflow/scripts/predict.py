@@ -57,6 +57,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(options: argparse.Namespace) -> None:
+    from stdc.machine import leases
     from stdc.prediction.predict_job import source_of_frames, write_predictions
     from stdc.prediction.prediction_files import Wanted
     from stdc.prediction.sources import open_source
@@ -79,7 +80,8 @@ def main(options: argparse.Namespace) -> None:
         source = source_of_frames(entries)
     wish = Wish(options.weights, stage, options.preset, options.backend, options.device, options.threads)
     wanted = Wanted(options.color, options.overlay, options.side_by_side)
-    count = write_predictions(open_trained(wish, log), source, options.output, wanted, log)
+    with leases.leased(options.device, 1, log):
+        count = write_predictions(open_trained(wish, log), source, options.output, wanted, log)
     log(f"{count} predictions in {options.output}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import program
-from stdc.machine import ranks
+from stdc.machine import leases, ranks
 
 if TYPE_CHECKING:
     from stdc.machine.nodes import Nodes
@@ -70,7 +70,8 @@ def _train(options: argparse.Namespace, nodes: Nodes) -> None:
         limits=Limits(options.step_limit, options.pause_limit, options.rendezvous_limit),
         log=log,
     )
-    job.run(sys.argv)
+    with leases.leased(options.device, options.devices, log):
+        job.run(sys.argv)
 
 
 def _workers(asked: int, devices: int) -> int:
