@@ -44,6 +44,11 @@ include: "workflow/rules/export.smk"
 include: "workflow/rules/doctor.smk"
 
 
+if SWEEP is not None:
+
+    include: "workflow/rules/sweep.smk"
+
+
 rule all:
     default_target: True
     input:
@@ -52,6 +57,7 @@ rule all:
         every(rules.report.input.metrics),
         every(rules.report.input.speed),
         every(rules.train.output if WEIGHTS is None else rules.import_weights.output),
+        [] if SWEEP is None else rules.summarize.output,
 
 
 onstart:

@@ -9,6 +9,8 @@ from stdc.report.html import environment, style_sheet
 from stdc.results.comparison import Comparison, Row, Score
 from stdc.results.formatting import NONE
 
+COMPARE = "compare.html"
+
 
 def as_text(comparison: Comparison) -> str:
     """The comparison for a terminal."""
@@ -52,5 +54,5 @@ def score_text(score: Score) -> str:
 
 def render(comparison: Comparison) -> str:
     """The comparison as one HTML page without script or network; it may be shared."""
-    template = environment(True).get_template("compare.html")
+    template = environment(True).get_template(COMPARE)
     return template.render(style=style_sheet(), version=stdc.__version__, comparison=comparison)

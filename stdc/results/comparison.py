@@ -86,11 +86,7 @@ def read_runs(folders: Sequence[Path]) -> List[Run]:
         raise InputError("compare: two results folders or more are needed, such as results/a results/b")
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError("compare: a results folder is given twice")
-    runs = []
-    for folder in folders:
-        stage = read_report_stage(folder / "config" / "report.json")
-        seeds = [read_seed(folder / f"seed{seed}", seed) for seed in stage.run.seeds]
-        runs.append(Run(stage.run.name, folder, stage, seeds))
+    runs = [read_run(folder) for folder in folders]
     names = [run.label for run in runs]
     return [
         run if names.count(run.label) == 1 else dataclasses.replace(run, label=f"{run.label} ({index})")
@@ -98,9 +94,20 @@ def read_runs(folders: Sequence[Path]) -> List[Run]:
     ]
 
 
+def read_run(folder: Path) -> Run:
+    """One results folder.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    stage = read_report_stage(folder / "config" / "report.json")
+    seeds = [read_seed(folder / f"seed{seed}", seed) for seed in stage.run.seeds]
+    return Run(stage.run.name, folder, stage, seeds)
+
+
 def compare(runs: Sequence[Run]) -> Comparison:
     """Runs held against the first of them."""
-    resampled, images = _resampled(runs)
+    resampled, images = resampled_scores(runs)
     return Comparison(
         labels=[run.label for run in runs],
         recipe=_recipe_rows(runs),
@@ -204,30 +211,33 @@ def _scores(runs: Sequence[Run], resampled: Optional[Sequence[np.ndarray]]) -> L
     for column, name in enumerate(("mIoU", *TRAIN_NAMES)):
         scores: List[Score] = []
         for place, run in enumerate(runs):
-            score = _over_seeds([_figure(seed, name) for seed in run.seeds])
+            score = over_seeds([score_of(seed, name) for seed in run.seeds])
             if place and score.mean is not None and scores[0].mean is not None:
                 score = dataclasses.replace(score, difference=score.mean - scores[0].mean)
                 if resampled is not None:
-                    interval = _interval(resampled[place][:, column] - resampled[0][:, column])
+                    interval = interval_of(resampled[place][:, column] - resampled[0][:, column])
                     score = dataclasses.replace(score, interval=interval)
             scores.append(score)
         rows.append((name, scores))
     return rows
 
 
-def _figure(seed: SeedResult, name: str) -> Optional[float]:
+def score_of(seed: SeedResult, name: str) -> Optional[float]:
+    """mIoU, or the IoU of a class, of the final weights, in percent."""
     value = seed.metrics["miou"] if name == "mIoU" else seed.metrics["class_iou"][name]
     return None if value is None else 100 * float(value)
 
 
-def _over_seeds(values: Sequence[Optional[float]]) -> Score:
+def over_seeds(values: Sequence[Optional[float]]) -> Score:
+    """Mean, least and most; nothing where a value is not known."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return Score(None, None, None)
     return Score(math.fsum(known) / len(known), min(known), max(known))
 
 
-def _interval(differences: np.ndarray) -> Optional[Tuple[float, float]]:
+def interval_of(differences: np.ndarray) -> Optional[Tuple[float, float]]:
+    """Where INTERVAL of the resampled differences lie."""
     known = differences[np.isfinite(differences)]
     if not len(known):
         return None
@@ -235,7 +245,7 @@ def _interval(differences: np.ndarray) -> Optional[Tuple[float, float]]:
     return float(low), float(high)
 
 
-def _resampled(runs: Sequence[Run]) -> Tuple[Optional[List[np.ndarray]], str]:
+def resampled_scores(runs: Sequence[Run]) -> Tuple[Optional[List[np.ndarray]], str]:
     """Scores of resampled images, one array (RESAMPLES, 1 + classes) in percent per run; and in words, of what.
 
     The same images are drawn for all runs and seeds: a hard image that is drawn twice is so for everyone.

@@ -128,3 +128,32 @@ def test_pretrained_weights_of_all_experiments_are_fetched_once(workflow: Workfl
     )
     jobs = workflow.plan("--configfile", TINY, "--config", "sweep=sweep.yaml")
     assert (jobs["fetch_weights"], jobs["train"]) == (2, 4)
+
+
+def test_a_sweep_runs_from_one_command_to_its_summary(workflow: Workflow) -> None:
+    (workflow.place / "sweep.yaml").write_text(
+        "name: study\noverrides:\n  base: {}\n  fast: {train: {base_lr: 0.02}}\n"
+    )
+    words = ("--configfile", TINY, "--config", "sweep=sweep.yaml")
+    # Half a minute of work, on a machine that others use too.
+    outcome = workflow.run(*words, timeout_s=900)
+    results = workflow.place / "results" / "study"
+    summary = json.loads((results / "summary.json").read_text())
+    assert [one["name"] for one in summary["experiments"]] == ["base", "fast"]
+    # The table is the last that a person reads.
+    closing = [*summary["lines"], "page: results/study/summary.html"]
+    assert outcome.text.splitlines()[-len(closing) :] == closing
+    for one in summary["experiments"]:
+        metrics = json.loads((results / one["folder"] / "seed0" / "metrics.json").read_text())
+        assert one["miou"]["mean"] == pytest.approx(100 * metrics["miou"])
+        assert (results / one["folder"] / "report.html").is_file()
+    # Two trainings, one dataset.
+    assert len(list((workflow.place / "runs").iterdir())) == 2
+    assert len(list((workflow.place / "resources").glob("*/manifest.json"))) == 1
+    assert workflow.plan(*words) == {}
+    # An edit of one override trains that experiment again, and no other; what stands in results/ of it is replaced.
+    (workflow.place / "sweep.yaml").write_text(
+        "name: study\noverrides:\n  base: {}\n  fast: {train: {base_lr: 0.03}}\n"
+    )
+    jobs = workflow.plan(*words)
+    assert (jobs["train"], jobs["evaluate"], jobs["report"], jobs["summarize"]) == (1, 2, 1, 1)
