@@ -33,8 +33,8 @@ for _rule_name, _path in STAGE_FILES.items():
         output:
             _path,
         log:
-            # The file's own name; the wildcards of a path have to stand in it, too.
-            f"logs/write_config/{_rule_name}-{_path.replace('/', '-')}.log",
+            # Named like the file that it writes, since the wildcards of that have to stand in it, too.
+            f"logs/write_config/{_path}.log",
         localrule: True
         params:
             # Enough to notice an edit. A parameter that depends on the output is not compared, so its text is not shown.
