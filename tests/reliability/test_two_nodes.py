@@ -1,10 +1,17 @@
-"""Two launchers on loopback, as on two nodes: the bytes of two ranks on one node, and accidents that end in words."""
+"""Two launchers, as on two nodes: the bytes of two ranks on one node, and accidents that end in words.
+
+On loopback, and in two network namespaces joined by a virtual cable, where the host's name leads nowhere.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import socket
-from typing import Any, Dict, List
+import subprocess
+import time
+from typing import Any, Dict, Iterator, List, Sequence
 
 import pytest
 from families import Family, wait_until
@@ -29,13 +36,27 @@ def free_port() -> int:
         return int(chosen.getsockname()[1])
 
 
-def start_nodes(trial: TrainingTrial, name: str, *options: object, numbers: List[int]) -> List[Family]:
-    """One program per node, each with one device, as a PaddleJob or srun starts them."""
+def start_nodes(
+    trial: TrainingTrial,
+    name: str,
+    *options: object,
+    numbers: List[int],
+    master: str = "127.0.0.1",
+    prefixes: Sequence[List[str]] = ([], []),
+) -> List[Family]:
+    """One program per node, each with one device, as a PaddleJob or srun starts them.
+
+    Args:
+        options: of the program.
+        numbers: of the nodes that are started.
+        master: address of node 0.
+        prefixes: of the command on each node.
+    """
     (trial.folder / name).mkdir(exist_ok=True)
-    meeting = {"PADDLE_MASTER": f"127.0.0.1:{free_port()}", "PADDLE_NNODES": "2", "GLOO_SOCKET_IFNAME": "lo"}
+    meeting = {"PADDLE_MASTER": f"{master}:{free_port()}", "PADDLE_NNODES": "2"}
     return [
         Family(
-            [*trial.command(name, 0, 1), *map(str, options)],
+            [*prefixes[number], *trial.command(name, 0, 1), *map(str, options)],
             trial.folder,
             trial.folder / name / f"said.{number}",
             {**meeting, "PADDLE_RANK": str(number)},
@@ -89,3 +110,93 @@ def test_number_of_nodes_that_is_not_the_jobs_is_wrong_input(trial: TrainingTria
     (node,) = start_nodes(trial, "wrong", "--nodes", 1, numbers=[0])
     assert end([node]) == [2]
     assert "hardware.nodes: 1, but this job has 2 (PADDLE_NNODES)" in node.text()
+
+
+class Cable:
+    """Two network namespaces and a virtual cable between them; nothing of it outlives its two processes."""
+
+    addresses = ("10.77.0.1", "10.77.0.2")
+
+    def __init__(self) -> None:
+        # Not of the family's session: a process in each namespace is what keeps it.
+        self._keepers = [subprocess.Popen(["unshare", "--net", "sleep", "3600"]) for _ in self.addresses]
+        deadline = time.monotonic() + 20
+        ours = os.readlink("/proc/self/ns/net")
+        while any(os.readlink(f"/proc/{keeper.pid}/ns/net") == ours for keeper in self._keepers):
+            assert time.monotonic() < deadline, "no network namespaces"
+            time.sleep(0.05)
+        self.run(0, "ip link add cable0 type veth peer name cable1")
+        self.run(0, f"ip link set cable1 netns {self._keepers[1].pid}")
+        for number, address in enumerate(self.addresses):
+            self.run(number, "ip link set lo up")
+            self.run(number, f"ip address add {address}/24 dev cable{number}")
+            self.plug(number, True)
+
+    def prefix(self, number: int) -> List[str]:
+        """What starts a command in a namespace."""
+        return ["nsenter", f"--target={self._keepers[number].pid}", "--net", "--"]
+
+    def run(self, number: int, command: str) -> None:
+        subprocess.run([*self.prefix(number), *command.split()], check=True, capture_output=True, timeout=30)
+
+    def plug(self, number: int, on: bool) -> None:
+        """Plug the cable in at one end, or pull it out."""
+        self.run(number, f"ip link set cable{number} {'up' if on else 'down'}")
+
+    def end(self) -> None:
+        for keeper in self._keepers:
+            keeper.kill()
+            keeper.wait()
+
+    def start(self, trial: TrainingTrial, name: str, *options: object) -> List[Family]:
+        """Start a node at each end."""
+        prefixes = [self.prefix(0), self.prefix(1)]
+        return start_nodes(trial, name, *options, numbers=[0, 1], master=self.addresses[0], prefixes=prefixes)
+
+
+@pytest.fixture
+def cable() -> Iterator[Cable]:
+    if not all(map(shutil.which, ("unshare", "nsenter", "ip"))):
+        pytest.skip("NO NETWORK NAMESPACES: unshare, nsenter or ip is missing (util-linux, iproute2)")
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True, timeout=30, check=False).returncode != 0:
+        pytest.skip("NO NETWORK NAMESPACES: this user may not make them (root with CAP_SYS_ADMIN may)")
+    laid = Cable()
+    try:
+        yield laid
+    finally:
+        laid.end()
+
+
+def test_two_networks_joined_by_a_cable_give_the_bytes_of_one_node_also_after_it_was_pulled_out(
+    trial: TrainingTrial, one_node: Dict[str, Any], cable: Cable
+) -> None:
+    nodes = cable.start(trial, "cable", "--step-limit", 20)
+    try:
+        wait_until(lambda: trial.saved("cable") > 0, LIMIT_S, "a checkpoint")
+        cable.plug(1, False)
+        assert [node.wait(LIMIT_S) for node in nodes] == [1, 1]
+        for node in nodes:
+            assert "Traceback" not in node.text()
+            assert "failed" in node.text() or "died" in node.text() or "no sign of life" in node.text()
+            assert node.survivors() == []
+    finally:
+        for node in nodes:
+            node.end()
+    assert 0 < trial.saved("cable") < 12
+    cable.plug(1, True)
+    again = cable.start(trial, "cable")
+    assert end(again) == [0, 0], [node.text()[-2000:] for node in again]
+    assert trial.results("cable") == one_node
+
+
+def test_node_that_cannot_be_reached_ends_the_wait_in_words_within_the_limit(
+    trial: TrainingTrial, cable: Cable
+) -> None:
+    cable.plug(1, False)
+    started = time.monotonic()
+    nodes = cable.start(trial, "unplugged", "--rendezvous-limit", 15)
+    assert end(nodes) == [1, 1]
+    assert time.monotonic() - started < 120
+    for node in nodes:
+        assert "Traceback" not in node.text()
+        assert "no sign of life" in node.text() or "failed" in node.text() or "died" in node.text()
