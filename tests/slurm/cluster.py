@@ -100,9 +100,8 @@ class Cluster:
         self.ask("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=killed")
 
     def revive_node(self, name: str) -> None:
-        """Switch a killed node on again."""
+        """Switch a killed node on again; it comes back into service when its daemon registers (ReturnToService)."""
         self.ask("slurmd", "-N", name)
-        self.ask("scontrol", "update", f"NodeName={name}", "State=RESUME")
         deadline = time.monotonic() + START_LIMIT_S
         while self.ask("sinfo", "--noheader", f"--nodes={name}", "--partition=main", "--format=%T").strip() != "idle":
             assert time.monotonic() < deadline, self.ask("sinfo", "--long", "--Node")

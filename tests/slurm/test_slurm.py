@@ -205,10 +205,10 @@ def test_time_limit_on_the_command_line_keeps_the_device_and_wrong_input_is_trie
     monkeypatch.setenv("STDC_DEVICES", "1")
     place = beside(here, tmp_path)
     device = ["--profile", REPOSITORY / "profiles" / "cuda"]
-    before = cluster.jobs()[-1].number
+    before = len(cluster.jobs())
     finish(place.queued(cluster, *device, "--until", "train", "--set-resources", "train:runtime=90"), place, 2)
     # The scheduler has handed out a GPU that is none, which the program tells: on a CPU it would have trained.
-    (job,) = [job for job in cluster.jobs() if job.number > before]
+    (job,) = cluster.jobs()[before:]
     asked = cluster.ask("scontrol", "show", "job", job.number)
     assert "gres/gpu=1" in asked or "gres:gpu:1" in asked
     assert "TimeLimit=01:30:00" in asked
@@ -222,18 +222,18 @@ def test_seeds_train_side_by_side_though_a_device_profile_limits_one_machine(
     place = beside(here, tmp_path)
     device = ["--profile", REPOSITORY / "profiles" / "cuda"]
     no_gpu = ["--set-resources", "train:device=cpu", "train:workers=0"]
-    before = cluster.jobs()[-1].number
+    before = len(cluster.jobs())
     family = place.queued(cluster, *device, *no_gpu, "--until", "train", "--config", "seeds=[0,1]")
     try:
         wait_until(
             lambda: (
-                len([job for job in cluster.jobs() if job.number > before and job.state == "RUNNING"]) == 2
+                len([job for job in cluster.jobs()[before:] if job.state == "RUNNING"]) == 2
                 or family.head.poll() is not None
             ),
             LIMIT_S,
             "two trainings",
         )
-        stages = {job.stage for job in cluster.jobs() if job.number > before and job.state == "RUNNING"}
+        stages = {job.stage for job in cluster.jobs()[before:] if job.state == "RUNNING"}
         assert stages == {"rule_train_wildcards_0", "rule_train_wildcards_1"}, place.said() + place.logs()
         for head in heads(family)[1:]:
             # As Ctrl-C: the jobs are cancelled.
