@@ -59,12 +59,13 @@ def examine(plan: Plan, settings: Settings) -> List[Finding]:
         found.append(device_checks.check_libraries(libraries.missing(libraries.opened_by(paddle["version"]))))
         if imports.get("capabilities"):
             found.append(device_checks.check_capability(paddle["version"], imports["capabilities"]))
-    folder = Path(plan.folder)
+    folder, cache = Path(plan.folder), Path(plan.frame_cache) if plan.frame_cache else None
     found += [
         run_checks.check_shared_memory(facts.shared_memory_free(), plan),
         run_checks.check_memory(facts.memory_available(), plan),
         run_checks.check_writable(facts.write_error(folder), plan.folder),
         run_checks.check_disk(facts.disk_free(folder), plan.disk_needs(), plan.folder),
+        run_checks.check_frame_cache(facts.disk_free(cache or folder), facts.folder_bytes(cache), plan),
     ]
     if usable.level == "ok" and (visible or 0) >= 1:
         found += _try_out(plan, visible or 0, settings)

@@ -139,6 +139,18 @@ def disk_free(folder: Path) -> int:
     return shutil.disk_usage(str(folder)).free
 
 
+def folder_bytes(folder: Optional[Path]) -> int:
+    """Bytes of the files below `folder`; 0 where there is none."""
+    if folder is None or not folder.is_dir():
+        return 0
+    total = 0
+    for path in folder.rglob("*"):
+        # Others may be deleting them.
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
 def write_error(folder: Path) -> Optional[str]:
     """Why no file can be made in `folder`; None: it can. Leaves nothing behind."""
     existing = folder

@@ -25,6 +25,8 @@ _LABEL_BYTES_PER_PIXEL = 0.1
 _IMAGE_BYTES_PER_PIXEL = 3.0
 #: What the report, the records for VisualDL and the logs take together.
 _PAGES_BYTES = 50_000_000
+#: Of the schema, where a configuration says nothing.
+_FRAME_CACHE_GB = 40.0
 #: Main memory of a process that has loaded Paddle and a network.
 _PROCESS_BYTES = 2_000_000_000
 
@@ -47,6 +49,9 @@ class Plan:
         seeds: trainings.
         dataset: the user's folder; None: generated.
         data_bytes: what extraction, generation and label conversion will write.
+        train_frames: images to train on; 0 where they are still in archives.
+        frame_cache: folder for decoded frames; None: there is none.
+        frame_cache_gb: most that they may take, in 10^9 bytes.
         folder: working directory of the run.
     """
 
@@ -65,6 +70,9 @@ class Plan:
     seeds: int
     dataset: Optional[str]
     data_bytes: int
+    train_frames: int
+    frame_cache: Optional[str]
+    frame_cache_gb: float
     folder: str
 
     def weights_bytes(self) -> int:
@@ -80,6 +88,13 @@ class Plan:
             "checkpoints": self.seeds * ((self.keep + 1) * 2 * weights + weights),
             "results": self.seeds * 2 * weights + _PAGES_BYTES,
         }
+
+    def frame_cache_bytes(self) -> int:
+        """What all training frames would take decoded; those of validation are read once per evaluation."""
+        # Needs NumPy, see below.
+        from stdc.data.frame_cache import frame_bytes
+
+        return self.train_frames * frame_bytes(*self.eval_size)
 
     def batches_in_flight_bytes(self) -> int:
         """Main memory of the batches that are ready or being filled: 8-bit image and label."""
@@ -134,7 +149,7 @@ def make_plan(
     protocols = config["evaluate"].get("protocols") or [{}]
     dataset = dataset or config.get("dataset")
     synthetic = config.get("synthetic") or {}
-    size, data_bytes = _generated(synthetic) if dataset is None else _on_disk(Path(dataset))
+    size, data_bytes, train_frames = _generated(synthetic) if dataset is None else _on_disk(Path(dataset))
     return Plan(
         device=device,
         devices=devices,
@@ -151,6 +166,9 @@ def make_plan(
         seeds=len(config.get("seeds") or [0]),
         dataset=dataset,
         data_bytes=data_bytes,
+        train_frames=train_frames,
+        frame_cache=hardware.get("frame_cache"),
+        frame_cache_gb=float(hardware.get("frame_cache_gb") or _FRAME_CACHE_GB),
         folder=folder,
     )
 
@@ -165,31 +183,34 @@ def from_dict(values: Mapping[str, Any]) -> Plan:
     return Plan(**dict(values, crop=tuple(values["crop"]), eval_size=tuple(values["eval_size"])))
 
 
-def _generated(synthetic: Mapping[str, Any]) -> Tuple[Size, int]:
+def _generated(synthetic: Mapping[str, Any]) -> Tuple[Size, int, int]:
+    """Size of an image, bytes that will be written, images to train on."""
     if not {"height", "width"} <= set(synthetic):
-        return _DEFAULT_SIZE, 0
+        return _DEFAULT_SIZE, 0, 0
     size = int(synthetic["height"]), int(synthetic["width"])
     frames = sum(int(synthetic.get(split) or 0) for split in ("train", "val", "test"))
-    return size, int(frames * size[0] * size[1] * (_IMAGE_BYTES_PER_PIXEL + 3 * _LABEL_BYTES_PER_PIXEL))
+    data_bytes = int(frames * size[0] * size[1] * (_IMAGE_BYTES_PER_PIXEL + 3 * _LABEL_BYTES_PER_PIXEL))
+    return size, data_bytes, int(synthetic.get("train") or 0)
 
 
-def _on_disk(root: Path) -> Tuple[Size, int]:
-    """Size of the first validation image, and what will be written for this dataset.
+def _on_disk(root: Path) -> Tuple[Size, int, int]:
+    """Size of the first validation image, bytes that will be written for this dataset, images to train on.
 
     Raises:
         InputError: no such folder.
     """
     if not root.is_dir():
         raise InputError(f"dataset: {root}: no such folder; in a container, is it mounted (-v {root}:/data:ro)?")
-    size, frames = _DEFAULT_SIZE, 0
+    size, frames, train_frames = _DEFAULT_SIZE, 0, 0
     for image in find_images(root):
         if frames == 0:
             size = _png_size(image) or size
         frames += 1
+        train_frames += image.parts[-3] == "train"
     labels = int(frames * size[0] * size[1] * _LABEL_BYTES_PER_PIXEL)
     # A zip holds PNG files, which do not get smaller by zipping: unpacked they take as much again.
     archives = sum(path.stat().st_size for path in root.glob("*.zip")) if frames == 0 else 0
-    return size, labels + archives
+    return size, labels + archives, train_frames
 
 
 def _png_size(path: Path) -> Optional[Size]:

@@ -51,6 +51,32 @@ def check_disk(free: int, needs: Mapping[str, int], folder: str) -> Finding:
     return Finding(OK, "disk", found)
 
 
+def check_frame_cache(free: int, cached: int, plan: Plan) -> Finding:
+    """Whether decoded frames fit on the disk, and what they bring.
+
+    Args:
+        free: bytes where the cache is, or, where there is none, in the working directory.
+        cached: bytes that frames take there already.
+    """
+    name = "frame cache"
+    wanted = plan.frame_cache_bytes()
+    if not plan.train_frames:
+        return Finding(OK, name, "not estimated: the training images are still packed, or none are named")
+    worth = f"decoded, {plan.train_frames} training frames take {bytes_text(wanted)}"
+    room = free + cached
+    if plan.frame_cache is None:
+        gain = "a third of a sample's processor time, for hardware.frame_cache" if wanted <= room else "too much"
+        return Finding(OK, name, f"off; {worth} of {bytes_text(room)} free here: {gain}")
+    allowed = min(wanted, int(plan.frame_cache_gb * 1e9))
+    found = f"{worth}; {bytes_text(room)} for it in {plan.frame_cache}, {bytes_text(allowed)} allowed"
+    if room < allowed:
+        fix = "the rest would be decoded for each sample: free some space, or name another folder or a lower"
+        return Finding(WARNING, name, found, f"{fix} hardware.frame_cache_gb")
+    if allowed < wanted:
+        return Finding(OK, name, f"{found}: {allowed / wanted:.0%} of the frames, the others are decoded")
+    return Finding(OK, name, found)
+
+
 def check_writable(error: Optional[str], folder: str) -> Finding:
     """Whether the run may write where it will."""
     if error:

@@ -258,6 +258,38 @@ def test_shared_memory_is_held_against_devices(free: Any, changes: Dict[str, Any
     assert ("--shm-size" in finding.fix) == (level == PROBLEM)
 
 
+FRAMES = 2975
+#: Blocks of 64 x 256 pixels of 4 bytes, and a head of whole pages of 4096.
+CACHED = FRAMES * (4096 + 16 * 8 * 64 * 256 * 4)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "free", "cached", "level", "words"),
+    [
+        ({}, 2 * CACHED, 0, OK, "off; decoded, 2975 training frames take 25.0 GB of 49.9 GB free here"),
+        ({}, CACHED // 2, 0, OK, "too much"),
+        ({"frame_cache": "/cache"}, 2 * CACHED, 0, OK, "25.0 GB; 49.9 GB for it in /cache, 25.0 GB allowed"),
+        ({"frame_cache": "/cache"}, CACHED // 2, 0, WARNING, "12.5 GB for it"),
+        # Built already.
+        ({"frame_cache": "/cache"}, 1000, CACHED, OK, "25.0 GB for it"),
+        ({"frame_cache": "/cache", "frame_cache_gb": 12.5}, 2 * CACHED, 0, OK, "50% of the frames"),
+    ],
+)
+def test_frame_cache_is_held_against_the_disk(
+    hardware: Dict[str, Any], free: int, cached: int, level: str, words: str
+) -> None:
+    synthetic = {"train": FRAMES, "val": 2, "height": 1024, "width": 2048}
+    plan = plan_of({**CONFIG, "hardware": hardware, "synthetic": synthetic})
+    finding = run_checks.check_frame_cache(free, cached, plan)
+    assert finding.level == level
+    assert words in finding.found
+
+
+def test_frame_cache_of_packed_images_is_not_estimated(tmp_path: Path) -> None:
+    (tmp_path / "leftImg8bit_trainvaltest.zip").write_bytes(b"x")
+    assert "not estimated" in run_checks.check_frame_cache(10**9, 0, plan_of(dataset=str(tmp_path))).found
+
+
 def test_memory_is_held_against_workers_and_batch() -> None:
     plan = plan_of()
     needed = plan.batches_in_flight_bytes() + 8 * 2_000_000_000
