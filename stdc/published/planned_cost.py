@@ -27,7 +27,8 @@ def known_speed(evidence: Evidence, folder: Path, device: str, devices: int) -> 
     augmentation = evidence.recipe.augmentation
     wanted = (evidence.network.backbone, augmentation.crop_height, augmentation.crop_width, device)
     found: List[Tuple[float, str, float]] = []
-    for path in folder.glob("results/*/seed*/speed.json"):
+    # Of recipes alone, and of the experiments of sweeps.
+    for path in (*folder.glob("results/*/seed*/speed.json"), *folder.glob("results/*/*/seed*/speed.json")):
         try:
             training = json.loads(path.read_text(encoding="utf-8"))["training"]
             made = json.loads(path.with_name("provenance.json").read_text(encoding="utf-8"))

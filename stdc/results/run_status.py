@@ -150,7 +150,8 @@ def _is_locked(path: Path) -> bool:
 def _users(results: Path) -> Dict[str, List[str]]:
     """Name of a run folder -> the seed folders that were made from it."""
     users: Dict[str, List[str]] = {}
-    for path in sorted(results.glob("*/seed*/provenance.json")):
+    # Of recipes alone, and of the experiments of sweeps.
+    for path in sorted((*results.glob("*/seed*/provenance.json"), *results.glob("*/*/seed*/provenance.json"))):
         run_hash = _text(_mapping(path).get("run_hash"))
         if run_hash:
             users.setdefault(run_hash[:_NAME_LENGTH], []).append(str(path.parent))

@@ -29,8 +29,21 @@ def render(profile: str, environment: Dict[str, str]) -> subprocess.CompletedPro
 
 def devices(profile: str, environment: Dict[str, str]) -> int:
     rendered = json.loads(render(profile, environment).stdout)
-    assert rendered["set-resources"]["train"]["devices"] == rendered["resources"]["gpu"]
-    return int(rendered["resources"]["gpu"])
+    train = rendered["set-resources"]["train"]
+    assert train["devices"] == train["gpu"] <= rendered["resources"]["gpu"]
+    return int(train["devices"])
+
+
+@pytest.mark.parametrize("profile", ["cuda", "corex"])
+@pytest.mark.parametrize(("asked", "side_by_side"), [("1", 4), ("2", 2), ("4", 1), ("", 1)])
+def test_trainings_on_fewer_devices_than_there_are_run_side_by_side(
+    profile: str, asked: str, side_by_side: int
+) -> None:
+    environment = {"CUDA_VISIBLE_DEVICES": "0,1,2,3", "STDC_DEVICES": asked}
+    rendered = json.loads(render(profile, environment).stdout)
+    total, rules = rendered["resources"]["gpu"], rendered["set-resources"]
+    assert total // rules["train"]["gpu"] == side_by_side
+    assert rules["measure_speed"]["gpu"] == total, "nothing else runs while a speed is measured"
 
 
 @pytest.mark.parametrize("profile", ["cuda", "corex"])
