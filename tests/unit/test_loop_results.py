@@ -76,7 +76,7 @@ def test_the_table_shows_mean_deviation_and_distance_in_standard_errors(loop_res
     text = loop_results.table(found)
     # Deviation 2 points each, so the standard error of the difference is sqrt(2 * 4 / 3) = 1.63 points.
     assert "| this code | 3 | 12.0 ± 2.0 (10.0, 12.0, 14.0) | 24.0 ± 4.0 (20.0, 24.0, 28.0) |" in text
-    assert "-3.0 points, -1.8 standard errors" in text
+    assert "- mIoU: -3.0 points, -1.8 standard errors" in text
     assert "as drawn" not in text
 
 
@@ -84,6 +84,15 @@ def test_one_training_per_side_has_no_spread(loop_results: ModuleType) -> None:
     text = loop_results.table([loop_results.Result(**document(side)) for side in ("ours", "paddleseg")])
     assert "13.0 ± nan (13.0)" in text
     assert "+0.0 points, +nan standard errors" in text
+
+
+def test_the_loss_is_that_of_the_main_head_over_the_last_third(loop_results: ModuleType) -> None:
+    steps = [{"iteration": 10 * number, "lr": 9.0, "images_per_s": 9.0} for number in range(1, 31)]
+    for name in ("ohem", "main"):
+        losses = [{**step, name: 5.0 if step["iteration"] <= 200 else step["iteration"] / 100} for step in steps]
+        # 2.1, 2.2, … 3.0
+        assert loop_results.Result(**document(losses=losses)).last_loss == pytest.approx(2.55)
+    assert math.isnan(loop_results.Result(**document()).last_loss)
 
 
 def test_without_the_footage_the_program_says_so(tmp_path: Path) -> None:

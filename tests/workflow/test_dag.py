@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from programs import run_program
 from snakemake_runs import TINY, Workflow, copy_of_the_code, edit
 from tiny import make_tiny_dataset
 
@@ -165,6 +166,13 @@ def test_judging_the_trained_weights_gives_the_same_integers_without_training(fi
     assert any("how these weights were trained is not known" in text for text in verdict["reasons"])
     assert json.loads((taken / "speed.json").read_text(encoding="utf-8"))["training"] is None
     assert not (taken / "history.jsonl").exists() and not (taken / "provenance.json").exists()
+    resources = finished.code / "resources"
+    verified = run_program("verify", taken.parent, "--resources", resources, "--dataset", finished.dataset, "--json")
+    assert verified.returncode == 0, verified.stderr
+    found = {Path(one["subject"]).name: one["outcome"] for one in json.loads(verified.stdout)}
+    # The path of the weights was relative to the checkout.
+    assert {name for name, outcome in found.items() if outcome != "ok"} == {"weights.json: sha256"}
+    assert found["verdict.json"] == found["metrics.json: manifest_sha256"] == "ok"
     # Another file under the same name is judged anew; nothing else is.
     assert finished.workflow.plan(*options, "--", "judge") == {}
     other = finished.code / "other.pdparams"

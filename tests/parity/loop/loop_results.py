@@ -1,4 +1,7 @@
-"""The results of the campaign: one JSON per training, read strictly, and the table made of them."""
+"""The results of the campaign: one JSON per training, read strictly, and the table made of them.
+
+Cells hold mean ± standard deviation over the seeds, and the value of each seed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 import math
 import statistics
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 #: Key in files: words in the table.
 SIDES = {
@@ -15,6 +18,11 @@ SIDES = {
     "paddleseg-fixed": "PaddleSeg 2.7.0, kernel 0.6, 0.3, 0.1",
 }
 FIGURES = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
+
+#: What this code and PaddleSeg's side call the loss of the main head.
+_MAIN_LOSS = ("ohem", "main")
+#: Share of the training whose losses are averaged for the table.
+_LAST_SHARE = 1 / 3
 
 
 class Result(NamedTuple):
@@ -35,6 +43,19 @@ class Result(NamedTuple):
     figures: Dict[str, float]
     losses: List[Dict[str, float]]
     kernel: Optional[List[float]]
+
+    @property
+    def last_loss(self) -> float:
+        """Mean loss of the main head over the last third of the steps; NaN where no step of it was kept."""
+        first = (1 - _LAST_SHARE) * self.job["iterations"]
+        values = [
+            value
+            for line in self.losses
+            if line["iteration"] > first
+            for name, value in line.items()
+            if name in _MAIN_LOSS
+        ]
+        return statistics.mean(values) if values else math.nan
 
 
 def read_result(path: Path, side: str, seed: int, job: Dict[str, Any]) -> Optional[Result]:
@@ -64,9 +85,32 @@ def read_result(path: Path, side: str, seed: int, job: Dict[str, Any]) -> Option
     return found
 
 
+class Quantity(NamedTuple):
+    """What the table shows of each training.
+
+    Attributes:
+        title: of its column.
+        of: its value.
+        factor, digits, unit: how it is written; the unit is that of a difference.
+    """
+
+    title: str
+    of: Callable[[Result], float]
+    factor: float = 100.0
+    digits: int = 1
+    unit: str = " points"
+
+
+QUANTITIES = (
+    *(Quantity(f"{words}, %", lambda one, key=key: one.figures[key]) for key, words in FIGURES.items()),  # type: ignore
+    Quantity("loss of the main head, last third of the steps", lambda one: one.last_loss, 1.0, 3, ""),
+)
+
+
 def mean_and_spread(values: Sequence[float]) -> Tuple[float, float]:
     """Mean and standard deviation of a sample; the deviation of a single value is NaN."""
-    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+    spread = statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
+    return statistics.mean(values), spread
 
 
 def standardized_gap(some: Sequence[float], others: Sequence[float]) -> float:
@@ -79,30 +123,27 @@ def standardized_gap(some: Sequence[float], others: Sequence[float]) -> float:
 def table(found: Sequence[Result]) -> str:
     """Markdown: one row per side, then how far the sides lie apart."""
     by_side = {side: sorted((one for one in found if one.side == side), key=lambda one: one.seed) for side in SIDES}
-    lines = [
-        "| training | seeds | mIoU: mean ± deviation (each) | pixel accuracy: mean ± deviation (each) |",
-        "|---|---|---|---|",
-    ]
+    by_side = {side: results for side, results in by_side.items() if results}
+    titles = ["training", "seeds", *(one.title for one in QUANTITIES)]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for side, results in by_side.items():
-        if not results:
-            continue
-        cells = [_cell([one.figures[figure] for one in results]) for figure in FIGURES]
+        cells = [_cell([one.of(result) for result in results], one) for one in QUANTITIES]
         lines.append(f"| {SIDES[side]} | {len(results)} | {' | '.join(cells)} |")
-    lines.append("")
-    for side in list(SIDES)[1:]:
-        for figure, words in FIGURES.items():
-            mine, others = ([one.figures[figure] for one in by_side[name]] for name in ("ours", side))
-            if not mine or not others:
-                continue
-            gap = statistics.mean(mine) - statistics.mean(others)
-            lines.append(
-                f"- {words}, {SIDES['ours']} less {SIDES[side]}: {100 * gap:+.1f} points, "
-                f"{standardized_gap(mine, others):+.1f} standard errors"
-            )
+    for side in by_side:
+        if side == "ours" or "ours" not in by_side:
+            continue
+        lines += ["", f"{SIDES['ours']} less {SIDES[side]}:", ""]
+        for one in QUANTITIES:
+            mine, others = ([one.of(result) for result in by_side[key]] for key in ("ours", side))
+            gap = one.factor * (statistics.mean(mine) - statistics.mean(others))
+            distance = f"{standardized_gap(mine, others):+.1f} standard errors"
+            lines.append(f"- {one.title.split(',')[0]}: {gap:+.{one.digits}f}{one.unit}, {distance}")
     return "\n".join(lines) + "\n"
 
 
-def _cell(values: Sequence[float]) -> str:
-    mean, deviation = mean_and_spread(values)
-    each = ", ".join(f"{100 * value:.1f}" for value in values)
-    return f"{100 * mean:.1f} ± {100 * deviation:.1f} ({each})"
+def _cell(values: Sequence[float], quantity: Quantity) -> str:
+    """Mean, standard deviation, and each value."""
+    mean, deviation, *each = (
+        f"{quantity.factor * value:.{quantity.digits}f}" for value in (*mean_and_spread(values), *values)
+    )
+    return f"{mean} ± {deviation} ({', '.join(each)})"
