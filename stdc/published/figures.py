@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 WEIGHTS = ("best", "last", "unknown")
 SPEED_KINDS = ("training", "inference")
@@ -100,6 +100,21 @@ class Backbone:
 
 
 @dataclasses.dataclass(frozen=True)
+class PublishedRecipe:
+    """A whole recipe with published figures.
+
+    Attributes:
+        source: key of the sources.
+        preset: that it is, with the schedule of `values`; None where `values` is all that is known.
+        values: by keys of the section `train`, and `devices`.
+    """
+
+    source: str
+    preset: Optional[str]
+    values: Dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
 class Reference:
     """Everything in `reference.yaml`, in its order.
 
@@ -112,5 +127,6 @@ class Reference:
     same_weights_points: float
     sources: Dict[str, Source]
     backbones: Dict[str, Backbone]
+    recipes: Dict[str, PublishedRecipe]
     figures: Tuple[Figure, ...]
     speeds: Tuple[Speed, ...]

@@ -1,6 +1,7 @@
 """This run's recipe beside the published ones: what differs, and what it comes to.
 
-The mmsegmentation column is for information: a third recipe with published figures, not a preset.
+The published ones stand in `reference.yaml`. The mmsegmentation column is for information: a third recipe with figures,
+not a preset.
 """
 
 from __future__ import annotations
@@ -9,39 +10,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from stdc import recipe
 from stdc.published.evidence import TRAIN_FRAMES
-
-#: The schedules that the presets' published figures belong to: iterations, global batch, devices.
-#: Sources: PaddleSeg's STDC configuration on 4 cards (its issue 2607); the authors' train.py (16 images on 3 cards).
-_PUBLISHED = {
-    "paddleseg": {"iterations": 80000, "global_batch": 48, "devices": 4},
-    "authors": {"iterations": 60000, "global_batch": 48, "devices": 3},
-}
-
-#: configs/_base_/models/stdc.py and configs/stdc/stdc1_4xb12-80k_cityscapes-512x1024.py of mmsegmentation 1.x.
-_MMSEG: Dict[str, Any] = {
-    "iterations": 80000,
-    "global_batch": 48,
-    "devices": 4,
-    "crop_height": 512,
-    "crop_width": 1024,
-    "base_lr": 0.01,
-    "momentum": 0.9,
-    "weight_decay": 5e-4,
-    "weight_decay_on_norm_and_bias": True,
-    "head_lr_factor": 1.0,
-    "poly_power": 0.9,
-    "end_lr": 1e-4,
-    "warmup_iterations": 1000,
-    "warmup_start_lr": 1e-3,
-    "scale_min": 0.5,
-    "scale_max": 2.0,
-    "flip_probability": 0.5,
-    "mean": [0.485, 0.456, 0.406],
-    "std": [0.229, 0.224, 0.225],
-    "ohem_threshold": 0.7,
-    "ohem_min_kept": 10000,
-    "detail_weight": 1.0,
-}
+from stdc.published.reference import load_reference
 
 #: Keys that name a recipe, or follow from the machine, and so say nothing of what is learned.
 _LEFT_OUT = ("preset", "cudnn_exhaustive_search", "cudnn_batchnorm_spatial_persistent", "deterministic")
@@ -61,6 +30,7 @@ class Row(NamedTuple):
     differs: List[str]
 
 
+#: This run, and the recipes of `reference.yaml` in their order.
 COLUMNS = ("this run", "paddleseg", "authors", "mmseg")
 
 
@@ -72,10 +42,9 @@ def compare(trained: recipe.TrainRecipe, devices: int) -> List[Row]:
     """
     trained.schedule.per_device_batch(devices)
     columns: Dict[str, Dict[str, Any]] = {"this run": {**trained.as_dict(), "devices": devices}}
-    for preset, schedule in _PUBLISHED.items():
-        published = recipe.resolve({**schedule, "preset": preset, "crop_height": 512, "crop_width": 1024})
-        columns[preset] = {**published.as_dict(), "devices": schedule["devices"]}
-    columns["mmseg"] = dict(_MMSEG)
+    for name, published in load_reference().recipes.items():
+        whole = recipe.resolve({**published.values, "preset": published.preset}).as_dict() if published.preset else {}
+        columns[name] = {**whole, **published.values}
     keys = [key for key in columns["this run"] if key not in _LEFT_OUT]
     rows = [_row(key, {name: values.get(key) for name, values in columns.items()}) for key in keys]
     derived = {name: _derived(values) for name, values in columns.items()}

@@ -17,11 +17,15 @@ from stdc.published.figures import (
     Claim,
     Figure,
     Protocol,
+    PublishedRecipe,
     Reference,
     Size,
     Source,
     Speed,
 )
+
+#: What a published recipe may state: the presets' keys, what every recipe chooses for itself, and the devices.
+_TRAIN_KEYS = ("iterations", "global_batch", "crop_height", "crop_width", "devices", *PRESETS["paddleseg"])
 
 DEFAULT_PATH = Path(__file__).with_name("reference.yaml")
 
@@ -58,8 +62,8 @@ class _Reader:
         self.problems: List[str] = []
 
     def reference(self, document: Any) -> Reference:
-        keys = ("format", "tolerance_points", "same_weights_points", "sources", "backbones", "figures", "speeds")
-        top = self.mapping("top level", document, keys)
+        tolerances, tables = ("tolerance_points", "same_weights_points"), ("backbones", "recipes", "figures", "speeds")
+        top = self.mapping("top level", document, ("format", *tolerances, "sources", *tables))
         if top.get("format") != 1:
             self.problems.append(f"format: {top.get('format')!r}; this program reads format 1")
         tolerance = self.number("tolerance_points", top.get("tolerance_points"), 0, 100)
@@ -81,7 +85,11 @@ class _Reader:
         names = [figure.id for figure in figures] + [speed.id for speed in speeds]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.problems.append(f"id: {name!r} occurs {names.count(name)} times")
-        return Reference(tolerance, same_weights, sources, backbones, tuple(figures), tuple(speeds))
+        recipes = {
+            name: self.recipe(name, value, sources)
+            for name, value in self.any_mapping("recipes", top.get("recipes")).items()
+        }
+        return Reference(tolerance, same_weights, sources, backbones, recipes, tuple(figures), tuple(speeds))
 
     def backbone(self, name: str, value: Any, sources: Mapping[str, Source]) -> Backbone:
         where = f"backbones.{name}"
@@ -99,6 +107,21 @@ class _Reader:
             stored_numbers=int(self.number(f"{where}.stored_numbers", fields.get("stored_numbers"), 1, math.inf)),
             started_from=self.names(f"{where}.started_from", fields.get("started_from")),
             not_started_from=self.names(f"{where}.not_started_from", fields.get("not_started_from")),
+        )
+
+    def recipe(self, name: str, value: Any, sources: Mapping[str, Source]) -> PublishedRecipe:
+        where = f"recipes.{name}"
+        fields = self.mapping(where, value, ("source", "preset", "values"))
+        values = self.any_mapping(f"{where}.values", fields.get("values"))
+        for key in ("iterations", "global_batch", "devices"):
+            self.number(f"{where}.values.{key}", values.get(key), 1, math.inf)
+        unknown = sorted(set(values) - set(_TRAIN_KEYS))
+        if unknown:
+            self.problems.append(f"{where}.values: unknown {', '.join(unknown)}")
+        return PublishedRecipe(
+            source=self.one_of(f"{where}.source", fields.get("source"), sources),
+            preset=None if fields.get("preset") is None else self.one_of(f"{where}.preset", fields["preset"], PRESETS),
+            values=values,
         )
 
     def figure(self, index: int, value: Any, sources: Mapping[str, Source], tolerance: float) -> Figure:

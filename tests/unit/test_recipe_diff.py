@@ -8,6 +8,7 @@ from programs import assert_refused, run_program
 from stdc import recipe
 from stdc.errors import InputError
 from stdc.published import recipe_diff
+from stdc.published.reference import load_reference
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED_RECIPE = {"preset": "paddleseg", "iterations": 80000, "global_batch": 96, "crop_height": 512, "crop_width": 1024}
@@ -38,6 +39,10 @@ def test_authors_column_holds_their_values_and_marks_what_differs():
     assert table["weight_decay"].values["authors"] == 5e-4 and "authors" in table["weight_decay"].differs
     assert table["base_lr"].differs == []
     assert table["scale_step"].values["mmseg"] is None and "mmseg" not in table["scale_step"].differs
+
+
+def test_columns_are_the_recipes_of_the_table_of_figures():
+    assert recipe_diff.COLUMNS[1:] == tuple(load_reference().recipes)
 
 
 def test_text_and_markdown_mark_the_same_cells():

@@ -404,6 +404,12 @@ def test_ambiguous_training_speed_is_told_in_both_readings():
         (lambda table: table.update(figures={}), "figures: dict found, a list is expected"),
         (lambda table: table.pop("speeds"), "top level: missing speeds"),
         (lambda table: table["backbones"]["stdc1"].pop("megaflops"), "backbones.stdc1: missing megaflops"),
+        (
+            lambda table: table["recipes"]["mmseg"]["values"].pop("devices"),
+            "recipes.mmseg.values.devices: None; a number",
+        ),
+        (lambda table: table["recipes"]["mmseg"]["values"].update(lr=1), "recipes.mmseg.values: unknown lr"),
+        (lambda table: table["recipes"]["mmseg"].update(preset="mmseg"), "'mmseg' is not one of"),
         (lambda table: table.update(format=2), "format: 2"),
     ],
 )
