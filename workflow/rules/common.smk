@@ -389,7 +389,8 @@ def no_second_attempt(jobid, log):
     if left is not None and left.exit_code == session.EXIT_INPUT:
         for job in workflow.dag.jobs:
             if workflow.dag.jobid(job) == jobid:
-                job.attempt = max(job.attempt, job.restart_times + 1)
+                # Not the property: it would work out the resources again, outside of Snakemake's event loop.
+                job._attempt = max(job.attempt, job.restart_times + 1)
 
 
 def closing():
