@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
+from stdc.errors import InputError
+from stdc.files import read_json
 from stdc.published.evidence import Evidence
 from stdc.published.figures import Reference
 
@@ -30,8 +31,8 @@ def known_speed(evidence: Evidence, folder: Path, device: str, devices: int) -> 
     # Of recipes alone, and of the experiments of sweeps.
     for path in (*folder.glob("results/*/seed*/speed.json"), *folder.glob("results/*/*/seed*/speed.json")):
         try:
-            training = json.loads(path.read_text(encoding="utf-8"))["training"]
-            made = json.loads(path.with_name("provenance.json").read_text(encoding="utf-8"))
+            training = read_json(path)["training"]
+            made = read_json(path.with_name("provenance.json"))
             trained = made["recipe"]
             key = (
                 made["config"]["model"].get("backbone"),
@@ -42,7 +43,7 @@ def known_speed(evidence: Evidence, folder: Path, device: str, devices: int) -> 
             images = float(training["images_per_s_per_device"])
             if key == wanted and images > 0:
                 found.append((path.stat().st_mtime, str(path.relative_to(folder)), images))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError):
             # Other people's files are no reason to withhold a forecast.
             continue
     if not found:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from stdc.errors import InputError
-from stdc.files import read_json
+from stdc.files import open_file, read_json
 
 #: What a process says of itself while it is at work.
 ACTIVE = ("starting", "running", "evaluating", "saving")
@@ -24,6 +24,8 @@ SILENT_S = 600.0
 
 #: How a results folder names a run folder: by the beginning of the run's hash.
 _NAME_LENGTH = 16
+#: The end of a history, in which its last line stands.
+_LAST_BYTES = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,10 +178,10 @@ def _mapping(path: Path) -> Dict[str, Any]:
 def _last_event(path: Path) -> Dict[str, Any]:
     """The last whole line of a history; empty without one."""
     try:
-        with path.open("rb") as handle:
-            handle.seek(max(0, path.stat().st_size - 4096))
-            lines = handle.read().split(b"\n")
-    except OSError:
+        with open_file(path) as handle:
+            handle.seek(max(0, os.fstat(handle.fileno()).st_size - _LAST_BYTES))
+            lines = handle.read(_LAST_BYTES).split(b"\n")
+    except (InputError, OSError):
         return {}
     for line in reversed(lines):
         with contextlib.suppress(ValueError):

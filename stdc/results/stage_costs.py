@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import math
 import re
 from pathlib import Path
 from typing import Any, List, Mapping, Optional, Sequence
+
+from stdc.errors import InputError
+from stdc.files import read_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +39,8 @@ def read_stage_costs(paths: Sequence[Path]) -> List[StageCost]:
     costs = []
     for path in paths:
         try:
-            with path.open(encoding="utf-8", newline="") as handle:
-                rows = list(csv.DictReader(handle, delimiter="\t"))
-        except (OSError, UnicodeDecodeError, csv.Error):
+            rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t"))
+        except (InputError, OSError, csv.Error):
             continue
         seconds = [value for value in (_measured(row, "s") for row in rows) if value is not None]
         if not seconds:

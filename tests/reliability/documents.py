@@ -72,7 +72,14 @@ PROGRAMS: Mapping[str, Case] = {
         f"--config {_CONFIG}/report.json --results results/run --manifest run_manifest.json --dataset none "
         "--labels none --index none --list run_val.txt --train-list run_train.txt --benchmarks benchmark.tsv "
         "--threads 1 --verdict out/verdict.json --report out/report.html",
-        [f"{_CONFIG}/report.json", "run_manifest.json", "run_val.txt", *_RESULTS, f"{_SEED}/history.jsonl"],
+        [
+            f"{_CONFIG}/report.json",
+            "run_manifest.json",
+            "run_val.txt",
+            *_RESULTS,
+            f"{_SEED}/history.jsonl",
+            "benchmark.tsv",
+        ],
     ),
     "predict": Case(
         "--weights weights.pdparams --dataset data --manifest manifest.json --config evaluate.json --threads 1 "
@@ -87,7 +94,7 @@ PROGRAMS: Mapping[str, Case] = {
         "--config evaluate.json --weights weights.pdparams --threads 1 --output out/exported",
         ["evaluate.json", "weights.pdparams"],
     ),
-    "forecast": Case("--config recipe.yaml --device cpu --devices 1", ["recipe.yaml"]),
+    "forecast": Case("--config recipe.yaml --device cpu --devices 1", ["recipe.yaml", *_RESULTS[2:]]),
     "doctor": Case("--config recipe.yaml --device cpu --devices 1 --threads 1 --directory out", ["recipe.yaml"]),
     "recipe_diff": Case("--config recipe.yaml --devices 2", ["recipe.yaml"]),
     "compare": Case(
@@ -129,7 +136,7 @@ def make_sound(place: Path, dataset: Path, work: Path, weights: Mapping[str, Any
     from stdc import files
     from stdc.published.reference import load_reference
     from stdc.published.verdict import judge
-    from stdc.results.folder import Results, read_seed
+    from stdc.results.folder import Results, read_seed, report_stage
     from stdc.weights import array_files
 
     place.mkdir()
@@ -181,7 +188,12 @@ def make_sound(place: Path, dataset: Path, work: Path, weights: Mapping[str, Any
         provenance = json.loads((results / "seed0" / "provenance.json").read_text(encoding="utf-8"))
         run_hash = files.sha256_text(files.canonical_json(provenance["identity"]))
         files.write_json(results / "seed0" / "provenance.json", {**provenance, "run_hash": run_hash})
-        made = Results(report, made_results.manifest(4, 0, frames), "", [read_seed(results / "seed0", 0)])
+        made = Results(
+            report_stage(report, "report.json"),
+            made_results.manifest(4, 0, frames),
+            "",
+            [read_seed(results / "seed0", 0)],
+        )
         files.write_json(results / "verdict.json", judge(made.evidence(), load_reference()))
     (place / "resources" / "made" / "lists-made").mkdir(parents=True)
     shutil.copyfile(place / "run_manifest.json", place / "resources" / "made" / "manifest.json")

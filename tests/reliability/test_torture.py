@@ -9,6 +9,7 @@ import numpy as np
 import properties
 import pytest
 import torture
+from cases_of_data import check_pairs
 from hypothesis import given, settings
 from mutations import write_png
 from PIL import Image
@@ -48,12 +49,12 @@ def test_property_holds_for_made_up_values(check: Callable[[Any], None], strateg
 def test_the_campaign_notices_a_wrong_pairing(tmp_path: Any, tiny_dataset: Any) -> None:
     work = tmp_path / "work"
     assert all(run.code == 0 for run in torture.Templates.intake(tiny_dataset, work))
-    assert torture.check_pairs(tiny_dataset, work / "labels", work / "lists", rasters="labelIds") == 12
+    assert check_pairs(tiny_dataset, work / "labels", work / "lists", rasters="labelIds") == 12
     path = work / "lists" / "train.txt"
     lines = [line.split(",") for line in path.read_text().splitlines()]
     path.write_text("".join(f"{image},{lines[0][1]}\n" for image, _ in lines))
     with pytest.raises(torture.WrongError, match="wrong pair"):
-        torture.check_pairs(tiny_dataset, work / "labels", work / "lists")
+        check_pairs(tiny_dataset, work / "labels", work / "lists")
 
 
 def test_pictures_written_by_hand_are_what_they_claim(tmp_path: Any) -> None:
