@@ -16,7 +16,8 @@ for folder in "$@"; do
         [[ ! -d $packages/$package ]] || find "$packages/$package" -depth -type d -name tests -exec rm -rf {} +
     done
     find "$folder" -depth -type d -name __pycache__ -exec rm -rf {} +
-    # Some packages carry examples that are no valid Python; what cannot be compiled is left as it is.
-    "$folder/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages" > /dev/null || true
+    # Some packages carry examples that are no valid Python; what cannot be compiled is left as it is. Without -S the start
+    # imports _distutils_hack, whose own compiled file then differs from build to build.
+    "$folder/bin/python" -S -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages" > /dev/null || true
     find "$folder" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 done
