@@ -341,7 +341,8 @@ def wait_for_steps(folder: Path, process: subprocess.Popen) -> None:
     def logged() -> int:
         return sum(path.stat().st_size for path in folder.glob("runs/*/history.jsonl"))
 
-    before, deadline = logged(), time.monotonic() + 120
+    # A machine with much other work takes minutes to start two ranks.
+    before, deadline = logged(), time.monotonic() + 300
     while logged() <= before:
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError("the training did not begin")
