@@ -257,7 +257,7 @@ class Acceptance:
         if self.devices < 2:
             raise LeftOut("one device")
         figures = []
-        step_limit_s = 10
+        step_limit_s = 30
         for number, word, most_s in (
             (signal.SIGKILL, "kill -9", 30.0),
             (signal.SIGSTOP, "SIGSTOP", 30.0 + step_limit_s),
@@ -345,7 +345,8 @@ def wait_for_steps(folder: Path, process: subprocess.Popen) -> None:
     before, deadline = logged(), time.monotonic() + 300
     while logged() <= before:
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("the training did not begin")
+            said = (folder / "said").read_text(encoding="utf-8").strip().splitlines() or ["nothing"]
+            raise RuntimeError(f"the training did not begin; it said last: {said[-1]}")
         time.sleep(0.1)
 
 
