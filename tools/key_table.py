@@ -50,6 +50,7 @@ def values(part: Dict[str, Any]) -> str:
 
 
 def table(schema: Dict[str, Any]) -> str:
+    """The Markdown table of all keys of a schema, with its header."""
     lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
     for name, part in keys(schema):
         default = f"`{json.dumps(part['default'])}`" if "default" in part else "needed"

@@ -66,6 +66,7 @@ def main(_: argparse.Namespace) -> None:
 
 
 def millions(number: int) -> str:
+    """A count as "8.284 M"."""
     return f"{number / 1e6:.3f} M"
 
 

@@ -73,6 +73,7 @@ class Heartbeat:
             os.pwrite(self._descriptor, line.ljust(_FIELD_BYTES).encode("ascii"), 0)
 
     def close(self) -> None:
+        """Close the file, which keeps the last beat; a second call does nothing."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

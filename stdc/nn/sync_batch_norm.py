@@ -24,6 +24,7 @@ class _SumOverRanks(PyLayer):
 
     @staticmethod
     def forward(context: Any, x: paddle.Tensor) -> paddle.Tensor:
+        """The sum, of the shape of `x`: here (C,), one number per channel."""
         total = x.clone()
         dist.all_reduce(total)
         return total
@@ -48,7 +49,13 @@ class SyncBatchNorm2D(nn.BatchNorm2D):
     unequal = False
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Normalized features, (N, C, H, W) like `x`; in training the running statistics move too."""
+        """Normalize, and in training move the running statistics.
+
+        Args:
+            x: features, (N, C, H, W); N may differ between ranks where `unequal` is set.
+        Returns:
+            (N, C, H, W).
+        """
         if not self.training or dist.get_world_size() == 1:
             return super().forward(x)
         values = self._images(x.shape[0]) * x.shape[2] * x.shape[3]

@@ -61,10 +61,12 @@ class Frame:
         self.x_span, self.y_span = x_span, y_span
 
     def x(self, value: float) -> float:
+        """Pixels from the left edge of the picture to a value of the horizontal axis."""
         low, high = self.x_span
         return self.left + (value - low) / (high - low) * (self.right - self.left)
 
     def y(self, value: float) -> float:
+        """Pixels from the top edge of the picture to a value of the vertical axis."""
         low, high = self.y_span
         return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
 

@@ -20,6 +20,7 @@ def training_seconds(provenance: Mapping[str, Any]) -> Optional[float]:
 
 
 def seconds_of(segment: Mapping[str, Any]) -> Optional[float]:
+    """Time from the start of a process to its end; None where one of the two is missing or is no time."""
     try:
         started, finished = (_moment(segment[key]) for key in ("started", "finished"))
         return max(0.0, (finished - started).total_seconds())

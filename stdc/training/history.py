@@ -40,6 +40,7 @@ class History:
         return self.path.read_text(encoding="utf-8")
 
     def close(self) -> None:
+        """Close the file; no event can be added any more."""
         self._handle.close()
 
 

@@ -45,6 +45,7 @@ class ScalarLog:
         self._writer.add_image(tag=f"prediction/{name}", img=image, step=iteration)
 
     def close(self) -> None:
+        """Write what is still in memory, and close the file."""
         self._writer.close()
 
 

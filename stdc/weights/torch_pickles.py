@@ -145,6 +145,11 @@ class TensorUnpickler(DataUnpickler):
         self.storages: Dict[str, Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
+        """The stand-in for a name in the file: the few that a state dictionary needs, and no other.
+
+        Raises:
+            RefusedError: the file names anything else, which an ordinary unpickler would import and could run.
+        """
         if module == "torch" and name in _STORAGE_DTYPES:
             return _StorageType(_STORAGE_DTYPES[name])
         try:
@@ -156,6 +161,11 @@ class TensorUnpickler(DataUnpickler):
             ) from None
 
     def persistent_load(self, identifier: Any) -> Storage:
+        """The storage that a tensor refers to: its place in the file, its type and its number of elements.
+
+        Raises:
+            RefusedError: the reference is not torch's tuple for a whole storage.
+        """
         if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
             raise RefusedError("a reference to something that is not a storage")
         _, kind, key, _, count = identifier[:5]

@@ -70,6 +70,7 @@ class Failures(logging.Handler):
         self._died: Dict[str, str] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Note what an event of Snakemake says of a failed job; other events are passed over."""
         event, given = getattr(record, "event", None), record.__dict__
         if event == "job_info":
             self._labels[given["jobid"]] = label_of(given["rule_name"], given.get("wildcards") or {})
@@ -123,6 +124,7 @@ class StageLines(logging.Handler):
             self.addFilter(own)
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write what a person should see of a record, in our words for jobs and in Snakemake's for the rest."""
         try:
             text = self._text(record)
             if text:

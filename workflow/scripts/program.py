@@ -60,6 +60,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose complaints are wrong input like any other: one line, exit code 2, also in the log."""
 
     def error(self, message: str) -> NoReturn:
+        """Called by argparse for options that it cannot parse."""
         raise InputError(f"{message}; --help lists the options")
 
 
@@ -72,6 +73,7 @@ class Log:
         self._at_start_of_line = True
 
     def write(self, text: str) -> int:
+        """Add a text that may be part of a line: the time stands where a line begins, and not before empty ones."""
         for line in text.splitlines(keepends=True):
             if self._at_start_of_line and line.strip():
                 self._file.write(time.strftime("%Y-%m-%dT%H:%M:%S%z ", time.localtime(self._clock())))

@@ -62,12 +62,15 @@ class Dice:
         self.generator = generator
 
     def between(self, low: float, high: float) -> float:
+        """A number from `low` to `high`, all equally likely."""
         return float(self.generator.uniform(low, high))
 
     def chance(self, probability: float) -> bool:
+        """True with this probability."""
         return bool(self.generator.uniform() < probability)
 
     def one_of(self, values: Sequence[Color]) -> Color:
+        """One of the colors, all equally likely."""
         return values[int(self.generator.randint(len(values)))]
 
     def count(self, low: int, high: int) -> int:
