@@ -13,7 +13,7 @@ from PIL import Image
 from stdc.data.entry import Entry
 from stdc.data.labels import LABEL_ID_TO_TRAIN_ID
 from stdc.data.png import encode_gray
-from stdc.data.synthetic.writer import Frame, Synthetic, write_frame
+from stdc.data.synthetic.writer import Synthetic, SyntheticFrame, write_frame
 
 #: Size of a Cityscapes image, pixels.
 HEIGHT, WIDTH = 1024, 2048
@@ -25,7 +25,7 @@ def make_frames(folder: Path, count: int) -> List[Entry]:
     """Write frames of the split "train" in the layout of Cityscapes: images, polygons, label ids and train ids."""
     wanted = Synthetic(seed=0, height=HEIGHT, width=WIDTH, train=count, val=2, test=0)
     for number in range(count):
-        frame = Frame("train", number, count)
+        frame = SyntheticFrame("train", number, count)
         for path in write_frame(frame, wanted, folder):
             if path.endswith("_leftImg8bit.png"):
                 pixels = cv2.cvtColor(cv2.imread(str(folder / path)), cv2.COLOR_BGR2RGB)

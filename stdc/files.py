@@ -40,12 +40,19 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     # In a container the same process number comes again, and with it what a killed process of that number left.
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
-    try:
+    with _removed_on_error(temporary, target):
         yield temporary
         with temporary.open("rb") as handle:
             fsync(handle)
         temporary.replace(target)
         fsync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def _removed_on_error(temporary: Path, target: Path) -> Iterator[None]:
+    """Delete the temporary file when the block ends in an error, which then names the file that was to be written."""
+    try:
+        yield
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -114,19 +121,13 @@ def sync_files(folder: PathLike) -> None:
 def replace_bytes(path: PathLike, data: bytes) -> None:
     """Write `data` under a temporary name and rename it, without waiting for the disk: see `sync_files`."""
     target = Path(path)
-    temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
-    try:
+    temporary = temporary_path(target)
+    with _removed_on_error(temporary, target):
         with temporary.open("xb", buffering=0) as handle:
             if data and hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(handle.fileno(), 0, len(data))
             handle.write(data)
         temporary.replace(target)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(target)
-        raise
 
 
 def write_bytes(path: PathLike, data: bytes) -> None:

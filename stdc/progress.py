@@ -1,4 +1,4 @@
-"""A line about long work: count, rate, time left."""
+"""Lines for the person who waits: where they go, and one about long work with count, rate and time left."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from stdc.units import clock_text
 #: Seconds between lines: a terminal rewrites one line, a log file grows with each.
 TERMINAL_INTERVAL_S = 0.2
 LOG_INTERVAL_S = 30.0
+
+#: Receives lines for the person who waits; a program writes them to the terminal and to its log.
+Log = Callable[[str], None]
 
 
 class Progress:

@@ -1,9 +1,12 @@
-"""Quantities as people read them. Sizes are width x height everywhere, as in the recipes' names."""
+"""Quantities as people read them. Sizes are written width x height, as in the recipes' names."""
 
 from __future__ import annotations
 
 import math
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
+
+#: (height, width) of an image, in pixels; only texts name the width first.
+Size = Tuple[int, int]
 
 
 def size_text(size: Optional[Sequence[int]]) -> str:

@@ -19,9 +19,7 @@ from stdc.data.layout import LABEL_IDS as LABEL_IDS_KIND
 from stdc.data.polygons import AnnotationError, parse_annotation, parse_document
 from stdc.data.verified import MAX_FILE_BYTES
 from stdc.errors import shown
-from stdc.units import size_text
-
-Size = Tuple[int, int]
+from stdc.units import Size, size_text
 
 #: instanceIds = label id * 1000 + number of the object (cityscapesscripts, json2instanceImg.py).
 INSTANCE_FACTOR = 1000

@@ -32,7 +32,7 @@ from stdc.data.manifest import FORMAT
 from stdc.errors import InputError, InputErrors, shown
 from stdc.files import sha256_text
 from stdc.machine.pool import run_parallel
-from stdc.progress import Progress
+from stdc.progress import Log, Progress
 
 EXPECTATIONS = ("any", "cityscapes")
 #: Splits that training and validation cannot do without.
@@ -48,7 +48,7 @@ def check_dataset(
     processes: int = 1,
     *,
     journal: Optional[Path] = None,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = lambda line: None,
     progress: Optional[Callable[[int], Progress]] = None,
 ) -> Dict[str, Any]:
     """Check a dataset folder to the last byte and describe it.
@@ -101,7 +101,7 @@ def _check_frames(
     frames: List[Frame],
     processes: int,
     journal: Optional[Journal],
-    log: Callable[[str], None],
+    log: Log,
     progress: Optional[Callable[[int], Progress]],
 ) -> List[FrameReport]:
     """Reports on all frames, in their order; those in the journal are not read again."""
@@ -136,7 +136,7 @@ def _code() -> str:
     return sha256_text("\0".join([*texts, np.__version__, cv2.__version__]))
 
 
-def _unlearnable(frames: List[Frame], reports: List[FrameReport], source: str, log: Callable[[str], None]) -> List[str]:
+def _unlearnable(frames: List[Frame], reports: List[FrameReport], source: str, log: Log) -> List[str]:
     """Splits of which a network would learn nothing, or something else than their labels mean."""
     problems = []
     for split in NEEDED_SPLITS:

@@ -7,7 +7,7 @@ import platform
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from stdc import files
 from stdc.doctor import device_checks, facts, libraries, run_checks, software_checks
@@ -15,6 +15,7 @@ from stdc.doctor.findings import Finding
 from stdc.doctor.plan import Plan, as_dict
 from stdc.errors import InputError
 from stdc.machine import commands
+from stdc.progress import Log
 
 #: Quiet children: a run's own log is the place for notices.
 _ENVIRONMENT = {"GLOG_minloglevel": "2", "PYTHONWARNINGS": "ignore"}
@@ -34,7 +35,7 @@ class Settings(NamedTuple):
     program: str
     workflow_python: Optional[str]
     limit_s: float
-    log: Callable[[str], None]
+    log: Log
 
 
 def examine(plan: Plan, settings: Settings) -> List[Finding]:

@@ -14,8 +14,7 @@ from stdc.errors import InputError
 from stdc.machine.devices import kernel_flags
 from stdc.machine.environment import asked_devices
 from stdc.published.reference import load_reference
-
-Size = Tuple[int, int]
+from stdc.units import Size
 
 _BYTES_PER_NUMBER = 4
 #: Size of a Cityscapes image, (height, width).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 from stdc import files
 from stdc.data.dataset import EvalDataset
@@ -14,7 +14,7 @@ from stdc.errors import InputError
 from stdc.machine import devices, ranks, watcher
 from stdc.machine.heartbeat import EVALUATING, Heartbeat, Limits
 from stdc.prediction import backends
-from stdc.progress import Progress
+from stdc.progress import Log, Progress
 from stdc.stages import EvaluateStage
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class EvaluateJob:
     device: str
     devices: int
     threads: int
-    log: Callable[[str], None]
+    log: Log
 
     def run(self, argv: List[str]) -> None:
         """Evaluate and write the figures; in a rank, evaluate its share.

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
+from stdc.progress import Log
+
 #: What a process may be doing. A step waits for data and trains; the rest happens now and then, and takes its time.
 STARTING, WAITING, TRAINING, EVALUATING, SAVING, MEETING = (
     "starting",
@@ -127,7 +129,7 @@ class Watch:
 
 
 @contextlib.contextmanager
-def guarded(path: Path, limits: Limits, log: Callable[[str], None], poll_s: float = 1.0) -> Iterator[None]:
+def guarded(path: Path, limits: Limits, log: Log, poll_s: float = 1.0) -> Iterator[None]:
     """End this process when its own heartbeat stops: for a process that nobody else watches.
 
     A thread says why and ends the process with exit code 1. Where the interpreter itself is stuck in a call that lets

@@ -16,13 +16,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 from stdc import files
 from stdc.errors import InputError, RunError, StoppedError
 from stdc.machine.lifetime import die_with_parent
 from stdc.machine.nodes import LAUNCH_VARIABLE, Nodes
 from stdc.machine.ranks import StopRequest, without_option
+from stdc.progress import Log
 
 #: Set for the workflow of node 0 where other nodes wait to join its trainings.
 JOIN_VARIABLE = "STDC_NODES_JOIN"
@@ -33,8 +34,6 @@ _AGAIN_S = 5.0
 _OLD_S = 60.0
 #: Exit codes that another start of node 0 would not change.
 _FINAL = (0, InputError.exit_code)
-
-Log = Callable[[str], None]
 
 
 @contextlib.contextmanager

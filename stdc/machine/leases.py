@@ -17,12 +17,11 @@ import stat
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, MutableMapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, MutableMapping, Optional, Tuple
 
 from stdc.errors import RunError
 from stdc.machine import ranks
-
-Log = Callable[[str], None]
+from stdc.progress import Log
 
 #: Where leases lie, instead of the machine's shared memory; "0" takes none.
 FOLDER_VARIABLE = "STDC_LEASES"

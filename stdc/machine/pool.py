@@ -23,11 +23,11 @@ Result = TypeVar("Result")
 _STOP_SECONDS = 5.0
 
 
-class WorkerFault(RuntimeError):
+class WorkerError(RuntimeError):
     """A worker failed by a fault of the program; names the item, and holds the worker's traceback."""
 
 
-class WorkerLost(RunError):
+class WorkerDied(RunError):
     """A worker was ended from outside, or found no memory; names the item."""
 
 
@@ -48,8 +48,8 @@ def run_parallel(
     Raises:
         InputError: as raised by `function`; the first one to arrive ends the work.
         OSError: the same; the item is named where the error names no file.
-        WorkerLost: a worker died, or had no memory.
-        WorkerFault: any other error of `function`, with its traceback.
+        WorkerDied: a worker died, or had no memory.
+        WorkerError: any other error of `function`, with its traceback.
     """
     count = min(workers, len(items))
     if count <= 1:
@@ -95,7 +95,7 @@ def _run_processes(
                     good, value = ready.recv()
                 except (EOFError, ConnectionError):
                     process.join(_STOP_SECONDS)
-                    raise WorkerLost(f"{name(items[index])}: {_how_it_ended(process.exitcode)}") from None
+                    raise WorkerDied(f"{name(items[index])}: {_how_it_ended(process.exitcode)}") from None
                 if not good:
                     raise _rebuild(value, name(items[index]))
                 results[index] = value
@@ -144,7 +144,7 @@ def _describe(error: Exception) -> Tuple[str, Any]:
         return "input", str(error)
     if isinstance(error, OSError) and error.errno is not None:
         return "os", (error.errno, error.strerror, error.filename)
-    if isinstance(error, (MemoryError, WorkerLost)):
+    if isinstance(error, (MemoryError, WorkerDied)):
         return "lost", str(error) or "no memory left; start fewer processes"
     return "fault", traceback.format_exc()
 
@@ -157,8 +157,8 @@ def _rebuild(described: Tuple[str, Any], item: str) -> Exception:
         number, text, filename = value
         return OSError(number, text, filename or item)
     if kind == "lost":
-        return WorkerLost(f"{item}: {value}")
-    return WorkerFault(f"{item}: a worker failed\n{value}")
+        return WorkerDied(f"{item}: {value}")
+    return WorkerError(f"{item}: a worker failed\n{value}")
 
 
 def _how_it_ended(exit_code: Any) -> str:

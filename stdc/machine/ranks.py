@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from stdc import files
 from stdc.errors import RunError, StdcError
@@ -24,8 +24,6 @@ WATCHER_VARIABLE = "STDC_RANK_WATCHER"
 FOLDER_VARIABLE = "STDC_RANK_FOLDER"
 #: Signals that ask to save and end.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-
-Log = Callable[[str], None]
 
 
 class StopRequest:

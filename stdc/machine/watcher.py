@@ -24,14 +24,13 @@ from stdc.machine.heartbeat import PRESENT, Heartbeat, Limits, Sign, Watch
 from stdc.machine.lifetime import die_with_parent
 from stdc.machine.nodes import ONE_NODE, Nodes, find_route
 from stdc.machine.ranks import FOLDER_VARIABLE, STOP_SIGNALS, WATCHER_VARIABLE, StopRequest, heartbeat_file
+from stdc.progress import Log
 
 #: Ranks get this long to reach the end of their step and save: less than docker/compose.yaml waits before it kills.
 _STOP_GRACE_S = 240.0
 _POLL_S = 0.2
 #: Ranks that fail for the same reason do so within this time of each other.
 _FAILURE_SPREAD_S = 15.0
-
-Log = Callable[[str], None]
 
 
 def run_ranks(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 from stdc.errors import InputError
 from stdc.machine import devices
 from stdc.prediction.predictor import Predictor
+from stdc.progress import Log
 from stdc.recipe import Network
 
 PADDLE, ONNXRUNTIME = "paddle", "onnxruntime"
@@ -40,7 +41,7 @@ def has_onnxruntime() -> bool:
     return all(importlib.util.find_spec(package) is not None for package in ("onnx", "onnxruntime"))
 
 
-def resolve(wanted: str, device: str, log: Callable[[str], None]) -> str:
+def resolve(wanted: str, device: str, log: Log) -> str:
     """The backend to take: the one that was asked for, or Paddle where it is not installed.
 
     Raises:

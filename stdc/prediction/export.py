@@ -27,6 +27,7 @@ from stdc.prediction.inference_predictor import (
 )
 from stdc.prediction.onnx_graph import IMAGE, LOGITS, segmentor_graph
 from stdc.prediction.predict import PaddlePredictor
+from stdc.progress import Log
 from stdc.recipe import Network, Triple
 
 #: Stem of the exported files.
@@ -73,7 +74,7 @@ class Check(NamedTuple):
     largest_difference: float
 
 
-def export(trained: Trained, folder: Path, threads: int, log: Callable[[str], None]) -> Dict[str, Any]:
+def export(trained: Trained, folder: Path, threads: int, log: Log) -> Dict[str, Any]:
     """Write `network.*` and `export.json` (last) into `folder`.
 
     Returns:
@@ -128,7 +129,7 @@ def compare(trained: Trained, compute: Compute, sizes: Sequence[Tuple[int, int]]
     return Check(pixels, differing, largest)
 
 
-def _refuse_or_tell(name: str, check: Check, log: Callable[[str], None]) -> None:
+def _refuse_or_tell(name: str, check: Check, log: Log) -> None:
     words = (
         f"{name}: logits differ by at most {check.largest_difference:.1e} of the largest, "
         f"the class at {check.differing_pixels} of {check.pixels} pixels"

@@ -14,7 +14,7 @@ from stdc.prediction.prediction_files import Wanted, write_prediction
 from stdc.prediction.read_ahead import read_ahead
 from stdc.prediction.sources import Picture, Source
 from stdc.prediction.trained import Trained
-from stdc.progress import Progress
+from stdc.progress import Log, Progress
 
 #: Pictures decoded ahead of the network.
 _PICTURES_AHEAD = 2
@@ -30,9 +30,7 @@ def source_of_frames(entries: Sequence[Entry]) -> Source:
     return Source(readers, len(entries), in_order=False)
 
 
-def write_predictions(
-    trained: Trained, source: Source, folder: Path, wanted: Wanted, log: Callable[[str], None]
-) -> int:
+def write_predictions(trained: Trained, source: Source, folder: Path, wanted: Wanted, log: Log) -> int:
     """Predict every picture and write the files of `stdc.prediction.prediction_files`; sizes stay as they are.
 
     Returns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
 from stdc.data.labels import NUM_CLASSES
 from stdc.errors import InputError
@@ -20,6 +20,7 @@ from stdc.prediction.inference_predictor import (
 )
 from stdc.prediction.predictor import Predictor
 from stdc.prediction.protocols import FULL_SIZE, Protocol
+from stdc.progress import Log
 from stdc.recipe import Kernels, Network, Triple, normalization
 from stdc.stages import EvaluateStage
 from stdc.weights.reading import read_weights
@@ -62,7 +63,7 @@ class Trained(NamedTuple):
     protocol: Protocol
 
 
-def open_trained(wish: Wish, log: Callable[[str], None]) -> Trained:
+def open_trained(wish: Wish, log: Log) -> Trained:
     """Make the device ready and open the network. To be called before paddle is imported.
 
     Raises:

@@ -13,12 +13,12 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 from stdc import recipe
 from stdc.data import cityscapes
 from stdc.published.configured_run import ConfiguredRun, Start
+from stdc.units import Size
 
 #: Frames of the official splits.
 TRAIN_FRAMES = sum(cityscapes.CITIES["train"].values())
 VAL_FRAMES = sum(cityscapes.CITIES["val"].values())
 
-Size = Tuple[int, int]
 
 #: Value of a `sha256` key that believes the first download.
 FIRST_SEEN = "first-seen"

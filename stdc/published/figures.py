@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Dict, Optional, Tuple
 
+from stdc.units import Size
+
 WEIGHTS = ("best", "last", "unknown")
 SPEED_KINDS = ("training", "inference")
-
-Size = Tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol:
+class PublishedProtocol:
     """How a figure was evaluated: `size` is (height, width) of the labels, `scales` what the image is resized by."""
 
     scales: Tuple[float, ...]
@@ -55,7 +55,7 @@ class Figure:
     value: float
     tolerance_points: float
     weights: str
-    protocol: Protocol
+    protocol: PublishedProtocol
     recipe: Claim
     never_compared: Optional[str]
     notes: Tuple[str, ...]

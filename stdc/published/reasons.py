@@ -1,7 +1,7 @@
 """Why a run is not comparable with a published figure.
 
 A figure is compared only with a run of the same data, network, evaluation protocol and training recipe. Each condition
-that fails is one reason, with the key of the configuration that would mend it. Both the forecast and the verdict ask
+that fails is one reason, with the key of the configuration that would remove it. Both the forecast and the verdict ask
 here.
 """
 
@@ -28,7 +28,7 @@ class Reason(NamedTuple):
 
     Attributes:
         text: what differs, in words.
-        change: the key and value that would mend it; empty where no key can.
+        change: the key and value that would remove it; empty where no key can.
     """
 
     text: str

@@ -16,13 +16,13 @@ from stdc.published.figures import (
     Backbone,
     Claim,
     Figure,
-    Protocol,
+    PublishedProtocol,
     PublishedRecipe,
     Reference,
-    Size,
     Source,
     Speed,
 )
+from stdc.units import Size
 
 #: What a published recipe may state: the presets' keys, what every recipe chooses for itself, and the devices.
 _TRAIN_KEYS = ("iterations", "global_batch", "crop_height", "crop_width", "devices", *PRESETS["paddleseg"])
@@ -157,7 +157,7 @@ class _Reader:
                 f"{where}.tolerance_points", fields.get("tolerance_points", tolerance), 0, 100
             ),
             weights=self.one_of(f"{where}.weights", fields.get("weights"), WEIGHTS),
-            protocol=Protocol(
+            protocol=PublishedProtocol(
                 scales=tuple(self.number(f"{where}.protocol.scales", scale, 0, 8) for scale in scales),
                 flip=self.flag(f"{where}.protocol.flip", protocol.get("flip")),
                 size=self.size(f"{where}.protocol.size", protocol.get("size")),

@@ -48,7 +48,7 @@ class Mark(NamedTuple):
     style: str
 
 
-class Frame:
+class Axes:
     """The axes of a chart: which place on the picture belongs to which value.
 
     Args:
@@ -105,28 +105,28 @@ def line_chart(
     x_low = 0.0 if x_from_zero and max(xs) > 0 else min(xs)
     x_high = max(xs) if max(xs) > x_low else x_low + 1
     top = _TOP + (_LINE_HEIGHT if len(drawn) > _IN_ONE_LINE else 0)
-    frame = Frame((_LEFT, WIDTH - _RIGHT, top, HEIGHT - _BOTTOM), (x_low, x_high), (y_ticks[0], y_ticks[-1]))
+    axes = Axes((_LEFT, WIDTH - _RIGHT, top, HEIGHT - _BOTTOM), (x_low, x_high), (y_ticks[0], y_ticks[-1]))
 
     parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
-    parts += _axes(frame, y_ticks, [tick for tick in ticks(x_low, x_high, 5) if x_low <= tick <= x_high], text)
+    parts += _axes(axes, y_ticks, [tick for tick in ticks(x_low, x_high, 5) if x_low <= tick <= x_high], text)
     if band:
-        parts += _band(frame, band)
+        parts += _band(axes, band)
     for line in drawn:
-        parts.append(_polyline(frame, line))
+        parts.append(_polyline(axes, line))
         if "dots" in line.style or len(line.points) == 1:
             parts += [
-                f'<circle class="dot {line.style}" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3.2"/>'
+                f'<circle class="dot {line.style}" cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="3.2"/>'
                 for x, y in line.points
             ]
     for mark in marks:
-        parts += _mark(frame, mark)
-    parts += _readouts(frame, drawn, text, x_name)
+        parts += _mark(axes, mark)
+    parts += _readouts(axes, drawn, text, x_name)
     return "".join(parts) + "</svg>"
 
 
 def small_chart(title: str, series: Sequence[Series], x_high: float, y_high: float) -> str:
     """A small chart without values, for a grid of them that share both axes, from 0 to `x_high` and `y_high`."""
-    frame = Frame(
+    axes = Axes(
         (_SMALL_LEFT, SMALL_WIDTH - 4, _SMALL_TOP, SMALL_HEIGHT - _SMALL_BOTTOM), (0.0, x_high or 1.0), (0.0, y_high)
     )
     parts = [
@@ -134,64 +134,64 @@ def small_chart(title: str, series: Sequence[Series], x_high: float, y_high: flo
         f'aria-label="{escape(title)}">'
     ]
     for tick in (0.0, y_high / 2, y_high):
-        y = frame.y(tick)
-        parts.append(f'<line class="grid" x1="{frame.left}" x2="{frame.right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{frame.left - 5}" y="{y + 3.5:.1f}" text-anchor="end">{tick:g}</text>')
+        y = axes.y(tick)
+        parts.append(f'<line class="grid" x1="{axes.left}" x2="{axes.right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="tick" x="{axes.left - 5}" y="{y + 3.5:.1f}" text-anchor="end">{tick:g}</text>')
     for line in series:
         if line.points:
-            parts.append(_polyline(frame, line._replace(points=thinned(line.points, MAX_SMALL_POINTS))))
+            parts.append(_polyline(axes, line._replace(points=thinned(line.points, MAX_SMALL_POINTS))))
     return "".join(parts) + "</svg>"
 
 
-def _axes(frame: Frame, y_ticks: Sequence[float], x_ticks: Sequence[float], text: Callable[[float], str]) -> List[str]:
+def _axes(axes: Axes, y_ticks: Sequence[float], x_ticks: Sequence[float], text: Callable[[float], str]) -> List[str]:
     parts = []
     for tick in y_ticks:
-        y = frame.y(tick)
-        parts.append(f'<line class="grid" x1="{frame.left}" x2="{frame.right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        y = axes.y(tick)
+        parts.append(f'<line class="grid" x1="{axes.left}" x2="{axes.right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(
-            f'<text class="tick" x="{frame.left - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(text(tick))}</text>'
+            f'<text class="tick" x="{axes.left - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(text(tick))}</text>'
         )
     for tick in x_ticks:
-        x = frame.x(tick)
+        x = axes.x(tick)
         anchor = "end" if x > WIDTH - 30 else "middle"
         parts.append(f'<text class="tick" x="{x:.1f}" y="{HEIGHT - 12}" text-anchor="{anchor}">{tick:,g}</text>')
     return parts
 
 
-def _polyline(frame: Frame, line: Series) -> str:
-    path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in line.points)
+def _polyline(axes: Axes, line: Series) -> str:
+    path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in line.points)
     return f'<polyline class="line {line.style}" points="{path}"/>'
 
 
-def _band(frame: Frame, band: Band) -> List[str]:
-    high, low, middle = (frame.y(band.value + side * band.tolerance) for side in (1, -1, 0))
+def _band(axes: Axes, band: Band) -> List[str]:
+    high, low, middle = (axes.y(band.value + side * band.tolerance) for side in (1, -1, 0))
     return [
-        f'<rect class="band" x="{frame.left}" width="{frame.right - frame.left:.1f}" y="{high:.1f}" '
+        f'<rect class="band" x="{axes.left}" width="{axes.right - axes.left:.1f}" y="{high:.1f}" '
         f'height="{max(low - high, 1):.1f}"/>',
-        f'<line class="published" x1="{frame.left}" x2="{frame.right}" y1="{middle:.1f}" y2="{middle:.1f}"/>',
-        f'<text class="tick" x="{frame.left + 5}" y="{middle - 5:.1f}">{escape(band.name)}</text>',
+        f'<line class="published" x1="{axes.left}" x2="{axes.right}" y1="{middle:.1f}" y2="{middle:.1f}"/>',
+        f'<text class="tick" x="{axes.left + 5}" y="{middle - 5:.1f}">{escape(band.name)}</text>',
     ]
 
 
-def _mark(frame: Frame, mark: Mark) -> List[str]:
-    x, y = frame.x(mark.point[0]), frame.y(mark.point[1])
+def _mark(axes: Axes, mark: Mark) -> List[str]:
+    x, y = axes.x(mark.point[0]), axes.y(mark.point[1])
     # To the left of the point in the right half.
-    anchor = "end" if x > (frame.left + frame.right) / 2 else "start"
+    anchor = "end" if x > (axes.left + axes.right) / 2 else "start"
     return [
         f'<circle class="mark {mark.style}" cx="{x:.1f}" cy="{y:.1f}" r="4.6"/>',
         f'<text class="mark-words" x="{x:.1f}" y="{y - 9:.1f}" text-anchor="{anchor}">{escape(mark.words)}</text>',
     ]
 
 
-def _readouts(frame: Frame, drawn: Sequence[Series], text: Callable[[float], str], x_name: str) -> List[str]:
+def _readouts(axes: Axes, drawn: Sequence[Series], text: Callable[[float], str], x_name: str) -> List[str]:
     """One invisible strip per iteration; the style sheet shows its values while it is pointed at, or touched."""
     by_x: Dict[float, List[str]] = {}
     for line in drawn:
         for x, y in line.points:
             by_x.setdefault(x, []).append(f"{line.name} {text(y)}")
     at = sorted(by_x)
-    places = [frame.x(x) for x in at]
-    edges = [frame.left, *((a + b) / 2 for a, b in zip(places, places[1:])), frame.right]
+    places = [axes.x(x) for x in at]
+    edges = [axes.left, *((a + b) / 2 for a, b in zip(places, places[1:])), axes.right]
     strips = []
     for x, left, right in zip(at, edges, edges[1:]):
         words = [f"{x_name} {x:,.0f}: "]
@@ -200,12 +200,12 @@ def _readouts(frame: Frame, drawn: Sequence[Series], text: Callable[[float], str
         else:
             words[0] += ", ".join(by_x[x])
         lines = "".join(
-            f'<tspan x="{frame.left}" y="{12 + _LINE_HEIGHT * index}">{escape(line)}</tspan>'
+            f'<tspan x="{axes.left}" y="{12 + _LINE_HEIGHT * index}">{escape(line)}</tspan>'
             for index, line in enumerate(words)
         )
         strips.append(
-            f'<g class="strip"><rect x="{left:.1f}" width="{max(right - left, 0.5):.1f}" y="{frame.top}" '
-            f'height="{frame.bottom - frame.top}"/><text class="readout">{lines}</text></g>'
+            f'<g class="strip"><rect x="{left:.1f}" width="{max(right - left, 0.5):.1f}" y="{axes.top}" '
+            f'height="{axes.bottom - axes.top}"/><text class="readout">{lines}</text></g>'
         )
     return strips
 

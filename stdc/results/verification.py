@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from stdc.data.convert import raster_path
 from stdc.errors import InputError
 from stdc.evaluation.metrics import figures
 from stdc.files import canonical_json, read_json, sha256_file, sha256_text
+from stdc.progress import Log
 from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
 from stdc.results.folder import ReportStage, Results, read_dataset_manifest, read_metrics, read_report_stage, read_seed
@@ -53,9 +54,7 @@ class Digests:
         return self.code if key == "code" else self.evaluation_code
 
 
-def verify(
-    folder: Path, *, resources: Path, dataset: Optional[Path], digests: Digests, log: Callable[[str], None]
-) -> List[Finding]:
+def verify(folder: Path, *, resources: Path, dataset: Optional[Path], digests: Digests, log: Log) -> List[Finding]:
     """Look at a results folder and at what it was made from.
 
     Args:

@@ -9,12 +9,13 @@ from typing import Callable, Optional, Sequence
 from stdc.errors import RunError
 from stdc.machine import ranks
 from stdc.machine.heartbeat import Limits
+from stdc.progress import Log
 from stdc.training import checkpoints
 from stdc.training.checkpoints import Checkpoint
 
 
 def agreed_checkpoint(
-    folder: Path, run_hash: str, *, log: Callable[[str], None], limits: Limits, check: Callable[[Checkpoint], None]
+    folder: Path, run_hash: str, *, log: Log, limits: Limits, check: Callable[[Checkpoint], None]
 ) -> Optional[Checkpoint]:
     """The newest checkpoint that every rank finds whole; every rank calls this.
 

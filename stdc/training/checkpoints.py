@@ -21,9 +21,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 from stdc import files
 from stdc.arrays import Arrays
 from stdc.errors import InputError
+from stdc.progress import Log
 from stdc.weights import array_files
-
-Log = Callable[[str], None]
 
 _FORMAT = 2
 _MANIFEST = "manifest.json"

@@ -12,13 +12,12 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 import numpy as np
 
 from stdc import files
+from stdc.progress import Log
 from stdc.recipe import Loop, Schedule
 from stdc.training.history import History, read_history
 from stdc.training.run_folder import RunFolder, now
 from stdc.training.visualdl import ScalarLog, keep_pictures
 from stdc.units import clock_text
-
-Log = Callable[[str], None]
 
 #: Seconds between lines of progress: no oftener than the first, no rarer than the second.
 _LINE_LEAST_S = 5.0

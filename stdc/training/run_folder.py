@@ -13,12 +13,11 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Mapping
+from typing import Any, Iterator, List, Mapping
 
 from stdc import files
 from stdc.errors import InputError
-
-Log = Callable[[str], None]
+from stdc.progress import Log
 
 _LOCK = "lock"
 #: What `flock` raises on a network file system without locks: it is not there, or not allowed.

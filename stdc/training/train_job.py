@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from stdc import files, provenance
 from stdc.data.convert import labels_digest
@@ -17,6 +17,7 @@ from stdc.errors import InputError, OutOfMemoryError, RunError, StdcError, Stopp
 from stdc.machine import devices, leases, ranks, watcher
 from stdc.machine.heartbeat import STARTING, Heartbeat, Limits, guarded
 from stdc.machine.lifetime import begin_again
+from stdc.progress import Log
 from stdc.stages import TrainStage
 from stdc.training import finished, identity
 from stdc.training.job_settings import Hardware, Inputs, Outputs
@@ -28,8 +29,6 @@ from stdc.weights import array_files
 if TYPE_CHECKING:
     from stdc.nn.segmentor import Segmentor
     from stdc.training.loop import Evaluate, Trainer
-
-Log = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)

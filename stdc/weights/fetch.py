@@ -12,17 +12,16 @@ import datetime
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional, Tuple
+from typing import Any, Iterator, Mapping, Optional, Tuple
 
 from stdc import files
 from stdc.arrays import Arrays
 from stdc.errors import InputError
+from stdc.progress import Log
 from stdc.weights import array_files
 from stdc.weights.downloads import LIMITS, Limits, download
 from stdc.weights.reading import read_weights
 from stdc.weights.sources import FIRST_SEEN, Published, is_address, registry, shown_source
-
-Log = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from cityscapesscripts.helpers.labels import id2label, name2label
 
 from stdc.data.numbering import SplitIds, describe, other_numbering, problem
-from stdc.data.synthetic.writer import Frame, Synthetic, write_frame
+from stdc.data.synthetic.writer import Synthetic, SyntheticFrame, write_frame
 
 
 def count(*pictures):
@@ -26,7 +26,7 @@ def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
     wanted = Synthetic(seed=0, height=64, width=128, train=6, val=2, test=0)
     for index in range(6):
-        write_frame(Frame("train", index, 6), wanted, folder)
+        write_frame(SyntheticFrame("train", index, 6), wanted, folder)
     return [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted(folder.rglob("*_labelIds.png"))]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stdc.errors import InputError, InputErrors
-from stdc.machine.pool import WorkerFault, WorkerLost, run_parallel
+from stdc.machine.pool import WorkerDied, WorkerError, run_parallel
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -48,8 +48,8 @@ def raise_on_three(make):
     [
         (lambda: InputError("a.png: wrong"), InputError, "a.png: wrong"),
         (lambda: InputErrors("two", ["a", "b"]), InputError, "two\n  a\n  b"),
-        (lambda: ZeroDivisionError("oops"), WorkerFault, "item 3: a worker failed"),
-        (MemoryError, WorkerLost, "item 3: no memory left; start fewer processes"),
+        (lambda: ZeroDivisionError("oops"), WorkerError, "item 3: a worker failed"),
+        (MemoryError, WorkerDied, "item 3: no memory left; start fewer processes"),
         (lambda: OSError(errno.ENOSPC, "No space left on device"), OSError, "item 3"),
     ],
 )
@@ -60,7 +60,7 @@ def test_failure_of_a_worker_surfaces(workers, make, kind, said):
 
 
 def test_fault_carries_the_traceback_of_the_worker():
-    with pytest.raises(WorkerFault, match="in function"):
+    with pytest.raises(WorkerError, match="in function"):
         run_parallel(raise_on_three(lambda: KeyError("x")), range(8), 2, name=str)
 
 
@@ -71,7 +71,7 @@ def test_killed_worker_is_named_by_its_item_and_does_not_hang(victim):
             os.kill(os.getpid(), signal.SIGKILL)
         return value
 
-    with pytest.raises(WorkerLost, match=f"frame {victim}: the worker busy with it was ended by SIGKILL"):
+    with pytest.raises(WorkerDied, match=f"frame {victim}: the worker busy with it was ended by SIGKILL"):
         run_parallel(work, range(8 if victim > 1 else 2), 2, name=lambda value: f"frame {value}")
 
 

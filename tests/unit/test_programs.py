@@ -45,7 +45,9 @@ def test_a_program_has_arguments_main_and_one_end(path: Path) -> None:
     module = load(path)
     assert isinstance(module.arguments(), argparse.ArgumentParser)
     assert callable(module.main)
-    assert path.read_text(encoding="utf-8").endswith("    sys.exit(program.run(arguments(), main))\n")
+    text = path.read_text(encoding="utf-8")
+    assert text.index("\ndef arguments() ") < text.index("\ndef main(")
+    assert text.endswith("    sys.exit(program.run(arguments(), main))\n")
     assert module.arguments().prog == path.stem
 
 

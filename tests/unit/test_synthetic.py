@@ -10,7 +10,7 @@ from programs import assert_refused, run_program
 from stdc.data import inventory
 from stdc.data.labels import LABEL_ID_TO_TRAIN_ID, TRAIN_COLORS, TRAIN_NAMES
 from stdc.data.synthetic.camera import Camera, area
-from stdc.data.synthetic.writer import CITIES, Frame, Synthetic, make_dataset, read_section, write_frame
+from stdc.data.synthetic.writer import CITIES, Synthetic, SyntheticFrame, make_dataset, read_section, write_frame
 from stdc.errors import InputError
 from stdc.files import read_json
 
@@ -76,14 +76,14 @@ def test_same_seed_same_bytes_whatever_the_number_of_processes(dataset, tmp_path
 
 
 def test_frame_does_not_depend_on_how_many_come_before_it(tmp_path):
-    alone = write_frame(Frame("train", 4, 6), WANTED, tmp_path / "a")
-    longer = write_frame(Frame("train", 4, 6), WANTED._replace(train=99), tmp_path / "b")
+    alone = write_frame(SyntheticFrame("train", 4, 6), WANTED, tmp_path / "a")
+    longer = write_frame(SyntheticFrame("train", 4, 6), WANTED._replace(train=99), tmp_path / "b")
     assert alone == longer
 
 
 def test_another_seed_draws_other_scenes(tmp_path):
-    first = write_frame(Frame("val", 0, 3), WANTED, tmp_path / "a")
-    second = write_frame(Frame("val", 0, 3), WANTED._replace(seed=4), tmp_path / "b")
+    first = write_frame(SyntheticFrame("val", 0, 3), WANTED, tmp_path / "a")
+    second = write_frame(SyntheticFrame("val", 0, 3), WANTED._replace(seed=4), tmp_path / "b")
     assert set(first) == set(second) and not set(first.values()) & set(second.values())
 
 
@@ -99,7 +99,7 @@ def test_picture_is_lit_and_textured_not_label_colors(dataset):
 def test_splits_share_no_city_and_frame_numbers_vary():
     names = [city for cities in CITIES.values() for city in cities]
     assert len(names) == len(set(names))
-    assert len({Frame("train", number, 9).name.rsplit("_", 1)[1] for number in range(9)}) > 3
+    assert len({SyntheticFrame("train", number, 9).name.rsplit("_", 1)[1] for number in range(9)}) > 3
 
 
 @pytest.mark.parametrize(

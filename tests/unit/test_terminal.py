@@ -69,7 +69,7 @@ def test_a_stage_is_two_lines_and_noise_is_none(logger: logging.Logger) -> None:
     )
     stage(logger, 7, "write_train_config")
     say(logger, "", event="job_finished", job_id=7)
-    stage(logger, 3, "evaluate", seed="1", which="_best")
+    stage(logger, 3, "evaluate", seed="1", weights="_best")
     say(logger, "Provided cores: 2", event="resources_info")
     say(logger, "", event="job_finished", job_id=3)
     say(logger, "1 of 7 steps", event="progress", done=1, total=7)
@@ -176,6 +176,8 @@ def test_a_program_that_died_without_a_word_is_quoted(tmp_path: Path) -> None:
     lines = session.explain([job(str(log), "sbatch: refused\nFor further error details see", "SIGKILL")], {}, here=True)
     assert lines == [
         f"train (seed 0) was killed by SIGKILL, which is often for want of memory; see {log}",
+        "  give it more (docker run --memory, limits.memory of a pod, mem_mb on a cluster), or lower hardware.workers "
+        "or hardware.micro_batch; the same command goes on from the last checkpoint",
         "  sbatch: refused",
         "  one",
         "  two",

@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import weights_source
 
-Path = Tuple[Any, ...]
+KeyPath = Tuple[Any, ...]
 
 #: YAML 1.1 takes `1e-5` for text (it wants `1.0e-5`).
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -128,7 +128,7 @@ def contradictions(
     """
     found = []
     if config["dataset"] is None and config["data"]["expect"] == "cityscapes":
-        path: Path = ("data", "expect")
+        path: KeyPath = ("data", "expect")
         found.append(
             f"{_source(path, sources)}: dataset: none given, but this recipe is for the full Cityscapes; "
             "add --config dataset=<folder>"
@@ -196,7 +196,7 @@ def _types(schema: Mapping[str, Any]) -> Tuple[str, ...]:
     return (types,) if isinstance(types, str) else tuple(types)
 
 
-def _explain(error: Any) -> Iterator[Tuple[Path, str]]:
+def _explain(error: Any) -> Iterator[Tuple[KeyPath, str]]:
     """(key, message) for one error of the validator."""
     path, value, rule = tuple(error.absolute_path), error.instance, error.validator_value
     if error.validator == "additionalProperties":
@@ -236,7 +236,7 @@ def _range(schema: Mapping[str, Any]) -> str:
     return f"{limits} {schema['unit']}" if "unit" in schema else limits
 
 
-def _texts(value: Any, path: Path = ()) -> Iterator[Tuple[Path, str]]:
+def _texts(value: Any, path: KeyPath = ()) -> Iterator[Tuple[KeyPath, str]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _texts(item, (*path, key))
@@ -247,7 +247,7 @@ def _texts(value: Any, path: Path = ()) -> Iterator[Tuple[Path, str]]:
         yield path, value
 
 
-def _numbers(value: Any, path: Path = ()) -> Iterator[Tuple[Path, float]]:
+def _numbers(value: Any, path: KeyPath = ()) -> Iterator[Tuple[KeyPath, float]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _numbers(item, (*path, key))
@@ -258,7 +258,7 @@ def _numbers(value: Any, path: Path = ()) -> Iterator[Tuple[Path, float]]:
         yield path, value
 
 
-def _source(path: Path, sources: Sequence[Tuple[str, Any]]) -> str:
+def _source(path: KeyPath, sources: Sequence[Tuple[str, Any]]) -> str:
     """The last source that has the key, or as much of it as possible; the first where none has anything."""
     best: Optional[str] = None
     depth = -1
@@ -276,7 +276,7 @@ def _source(path: Path, sources: Sequence[Tuple[str, Any]]) -> str:
     return best or "configuration"
 
 
-def _dotted(path: Path) -> str:
+def _dotted(path: KeyPath) -> str:
     text = ""
     for key in path:
         text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)

@@ -9,17 +9,17 @@ rule evaluate:
         program=script("evaluate"),
         code=code("evaluate"),
         config=f"{RESULTS}/config/evaluate.json",
-        weights=lambda wildcards: f"{RESULTS}/seed{{seed}}/{'best' if wildcards.which else 'model'}.pdparams",
+        weights=lambda wildcards: f"{RESULTS}/seed{{seed}}/{'best' if wildcards.weights else 'model'}.pdparams",
         manifest=MANIFEST,
         labels=LABELS,
         index=LABELS_INDEX,
         val_list=val_list,
     output:
-        metrics=f"{RESULTS}/seed{{seed}}/metrics{{which,|_best}}.json",
+        metrics=f"{RESULTS}/seed{{seed}}/metrics{{weights,|_best}}.json",
     log:
-        f"logs/evaluate/{NAME}-seed{{seed}}{{which}}.log",
+        f"logs/evaluate/{NAME}-seed{{seed}}{{weights}}.log",
     benchmark:
-        f"logs/benchmark/evaluate/{NAME}-seed{{seed}}{{which}}.tsv"
+        f"logs/benchmark/evaluate/{NAME}-seed{{seed}}{{weights}}.tsv"
     threads: HARDWARE["devices"] * HARDWARE["threads"]
     resources:
         mem_mb=8000 * HARDWARE["devices"],

@@ -14,7 +14,7 @@ rule report:
         provenance=per_seed(rules.train.output.provenance) if WEIGHTS is None else [],
         metrics=per_seed(
             rules.evaluate.output.metrics,
-            which=["", "_best"] if config["train"]["evaluate"] and WEIGHTS is None else [""],
+            weights=["", "_best"] if config["train"]["evaluate"] and WEIGHTS is None else [""],
         ),
         speed=per_seed(rules.measure_speed.output.speed),
         weights=per_seed(rules.train.output.model),

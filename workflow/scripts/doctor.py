@@ -33,6 +33,41 @@ def check_packages() -> None:
         )
 
 
+def arguments() -> argparse.ArgumentParser:
+    parser = program.parser(
+        "doctor", __doc__ or "", "--config config/stdc1_cityscapes_1024x512_80k.yaml --dataset /data/cityscapes"
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=_ROOT / "config" / "config.yaml",
+        metavar="FILE",
+        help="recipe or a stage's JSON",
+    )
+    # By default what STDC_DEVICE and STDC_DEVICES say, then the recipe and this machine.
+    program.add_device_options(parser, several=True, device=None)
+    parser.add_argument("--workers", type=int, metavar="N", help="data workers per device; default: the recipe's")
+    parser.add_argument("--dataset", metavar="FOLDER", help="default: the recipe's")
+    parser.add_argument("--eval-size", type=size, metavar="WxH", help="pixels; default: that of the first image")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        # In the images the run works in /results, which is a mount.
+        default=Path(os.environ.get("STDC_DIRECTORY") or ".").resolve(),
+        metavar="FOLDER",
+        help="where the run will work",
+    )
+    parser.add_argument("--workflow-python", metavar="FILE", help="interpreter with Snakemake; default: looked for")
+    parser.add_argument(
+        "--limit-s", type=float, default=120.0, metavar="SECONDS", help="seconds that one trial may take"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings here")
+    # For a trial in a process of its own; only this program passes these options.
+    for name in ("--probe", "--plan", "--answer"):
+        parser.add_argument(name, type=Path if name != "--probe" else str, help=argparse.SUPPRESS)
+    return parser
+
+
 def main(options: argparse.Namespace) -> None:
     check_packages()
     from stdc.doctor import probes
@@ -82,41 +117,6 @@ def size(text: str) -> Tuple[int, int]:
     if not (separator and height.isdigit() and width.isdigit() and int(height) and int(width)):
         raise argparse.ArgumentTypeError(f"{text!r}; WIDTHxHEIGHT in pixels is expected, for example 2048x1024")
     return int(height), int(width)
-
-
-def arguments() -> argparse.ArgumentParser:
-    parser = program.parser(
-        "doctor", __doc__ or "", "--config config/stdc1_cityscapes_1024x512_80k.yaml --dataset /data/cityscapes"
-    )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=_ROOT / "config" / "config.yaml",
-        metavar="FILE",
-        help="recipe or a stage's JSON",
-    )
-    # By default what STDC_DEVICE and STDC_DEVICES say, then the recipe and this machine.
-    program.add_device_options(parser, several=True, device=None)
-    parser.add_argument("--workers", type=int, metavar="N", help="data workers per device; default: the recipe's")
-    parser.add_argument("--dataset", metavar="FOLDER", help="default: the recipe's")
-    parser.add_argument("--eval-size", type=size, metavar="WxH", help="pixels; default: that of the first image")
-    parser.add_argument(
-        "--directory",
-        type=Path,
-        # In the images the run works in /results, which is a mount.
-        default=Path(os.environ.get("STDC_DIRECTORY") or ".").resolve(),
-        metavar="FOLDER",
-        help="where the run will work",
-    )
-    parser.add_argument("--workflow-python", metavar="FILE", help="interpreter with Snakemake; default: looked for")
-    parser.add_argument(
-        "--limit-s", type=float, default=120.0, metavar="SECONDS", help="seconds that one trial may take"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings here")
-    # For a trial in a process of its own; only this program passes these options.
-    for name in ("--probe", "--plan", "--answer"):
-        parser.add_argument(name, type=Path if name != "--probe" else str, help=argparse.SUPPRESS)
-    return parser
 
 
 if __name__ == "__main__":

@@ -13,27 +13,6 @@ from stdc.stages import read_evaluate_stage
 log = program.logger("evaluate")
 
 
-def main(options: argparse.Namespace) -> None:
-    from stdc.evaluation.evaluate_job import EvaluateJob
-
-    job = EvaluateJob(
-        stage=read_evaluate_stage(options.config),
-        weights=options.weights,
-        dataset=options.dataset,
-        labels=options.labels,
-        manifest=options.manifest,
-        index=options.index,
-        val_list=options.list,
-        output=options.output,
-        device=options.device,
-        devices=options.devices,
-        threads=options.threads,
-        log=log,
-    )
-    with leases.leased(options.device, options.devices, log):
-        job.run(ranks.without_option(sys.argv, "--log"))
-
-
 def arguments() -> argparse.ArgumentParser:
     parser = program.parser(
         "evaluate",
@@ -54,6 +33,27 @@ def arguments() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=Path, required=True, metavar=kind, help=text)
     program.add_device_options(parser, several=True)
     return parser
+
+
+def main(options: argparse.Namespace) -> None:
+    from stdc.evaluation.evaluate_job import EvaluateJob
+
+    job = EvaluateJob(
+        stage=read_evaluate_stage(options.config),
+        weights=options.weights,
+        dataset=options.dataset,
+        labels=options.labels,
+        manifest=options.manifest,
+        index=options.index,
+        val_list=options.list,
+        output=options.output,
+        device=options.device,
+        devices=options.devices,
+        threads=options.threads,
+        log=log,
+    )
+    with leases.leased(options.device, options.devices, log):
+        job.run(ranks.without_option(sys.argv, "--log"))
 
 
 if __name__ == "__main__":

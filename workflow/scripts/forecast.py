@@ -20,6 +20,18 @@ from stdc.machine.kinds import KINDS
 _SCHEMA = Path(__file__).resolve().parents[1] / "schemas" / "config.schema.yaml"
 
 
+def arguments() -> argparse.ArgumentParser:
+    parser = program.parser("forecast", __doc__ or "", "--config config/config.yaml")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a recipe; - reads JSON from stdin")
+    parser.add_argument("--dataset", metavar="FOLDER", help="default: the recipe's own")
+    parser.add_argument("--device", choices=KINDS, help="default: STDC_DEVICE, or the recipe's")
+    parser.add_argument("--devices", type=int, metavar="N", help="default: STDC_DEVICES, or those in this machine")
+    parser.add_argument("--directory", type=Path, default=Path(), metavar="FOLDER", help="where the run will work")
+    parser.add_argument("--brief", action="store_true", help="of figures that are out of reach, only the nearest")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the forecast here")
+    return parser
+
+
 def main(options: argparse.Namespace) -> None:
     from stdc.doctor.plan import make_plan
     from stdc.published import forecast
@@ -84,18 +96,6 @@ def with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
     parts: Mapping[str, Any] = schema.get("properties", {})
     defaults = {key: part["default"] for key, part in parts.items() if "default" in part}
     return {key: with_defaults(item, parts.get(key, {})) for key, item in {**defaults, **value}.items()}
-
-
-def arguments() -> argparse.ArgumentParser:
-    parser = program.parser("forecast", __doc__ or "", "--config config/config.yaml")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a recipe; - reads JSON from stdin")
-    parser.add_argument("--dataset", metavar="FOLDER", help="default: the recipe's own")
-    parser.add_argument("--device", choices=KINDS, help="default: STDC_DEVICE, or the recipe's")
-    parser.add_argument("--devices", type=int, metavar="N", help="default: STDC_DEVICES, or those in this machine")
-    parser.add_argument("--directory", type=Path, default=Path(), metavar="FOLDER", help="where the run will work")
-    parser.add_argument("--brief", action="store_true", help="of figures that are out of reach, only the nearest")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the forecast here")
-    return parser
 
 
 if __name__ == "__main__":

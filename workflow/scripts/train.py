@@ -17,74 +17,6 @@ if TYPE_CHECKING:
 log = program.logger("train")
 
 
-def main(options: argparse.Namespace) -> None:
-    from stdc.machine import joining
-    from stdc.machine.nodes import Nodes, find_nodes
-
-    if ranks.in_rank():
-        # A rank is started by its node's watcher, which has found the nodes.
-        _train(options, Nodes(ranks.rank_and_world()[1] // options.devices))
-        return
-    with joining.announced(options.runs, find_nodes(options.nodes, os.environ), sys.argv, os.environ) as nodes:
-        _train(options, nodes)
-
-
-def _train(options: argparse.Namespace, nodes: Nodes) -> None:
-    from stdc.machine.heartbeat import Limits
-    from stdc.stages import read_train_stage
-    from stdc.training.job_settings import Hardware, Inputs, Outputs
-    from stdc.training.train_job import TrainJob
-
-    job = TrainJob(
-        stage=read_train_stage(options.config),
-        inputs=Inputs(
-            dataset=options.dataset,
-            labels=options.labels,
-            manifest=options.manifest,
-            index=options.index,
-            train_list=options.train_list,
-            val_list=options.val_list,
-            backbone=options.backbone,
-            start_record=options.start_record,
-        ),
-        outputs=Outputs(
-            model=options.model,
-            best=options.best,
-            history=options.history,
-            provenance=options.provenance,
-            vdl=options.vdl,
-        ),
-        hardware=Hardware(
-            device=options.device,
-            devices=options.devices,
-            threads=options.threads,
-            workers=_workers(options.workers, options.devices),
-            micro_batch=options.micro_batch,
-            portable_sync_batch_norm=options.sync_batch_norm == "portable",
-            nodes=nodes,
-            frame_cache=Path(options.frame_cache) if options.frame_cache else None,
-            frame_cache_gb=options.frame_cache_gb,
-        ),
-        seed=options.seed,
-        runs=options.runs,
-        limits=Limits(options.step_limit, options.pause_limit, options.rendezvous_limit),
-        log=log,
-    )
-    with leases.leased(options.device, options.devices, log):
-        job.run(sys.argv)
-
-
-def _workers(asked: int, devices: int) -> int:
-    """Data workers per device: as asked for, but no more than two per CPU. Their number changes no result."""
-    from stdc.machine.cgroup import usable_cpus
-
-    cpus = usable_cpus()
-    most = max(1, 2 * cpus // devices)
-    if asked > most and not ranks.in_rank():
-        log(f"{most} data workers per device, not {asked}: this process may use {cpus} CPUs")
-    return min(asked, most)
-
-
 def arguments() -> argparse.ArgumentParser:
     parser = program.parser(
         "train",
@@ -153,6 +85,74 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--provenance", type=Path, required=True, metavar="FILE", help="where the weights come from")
     parser.add_argument("--vdl", type=Path, metavar="FOLDER", help="VisualDL records")
     return parser
+
+
+def main(options: argparse.Namespace) -> None:
+    from stdc.machine import joining
+    from stdc.machine.nodes import Nodes, find_nodes
+
+    if ranks.in_rank():
+        # A rank is started by its node's watcher, which has found the nodes.
+        _train(options, Nodes(ranks.rank_and_world()[1] // options.devices))
+        return
+    with joining.announced(options.runs, find_nodes(options.nodes, os.environ), sys.argv, os.environ) as nodes:
+        _train(options, nodes)
+
+
+def _train(options: argparse.Namespace, nodes: Nodes) -> None:
+    from stdc.machine.heartbeat import Limits
+    from stdc.stages import read_train_stage
+    from stdc.training.job_settings import Hardware, Inputs, Outputs
+    from stdc.training.train_job import TrainJob
+
+    job = TrainJob(
+        stage=read_train_stage(options.config),
+        inputs=Inputs(
+            dataset=options.dataset,
+            labels=options.labels,
+            manifest=options.manifest,
+            index=options.index,
+            train_list=options.train_list,
+            val_list=options.val_list,
+            backbone=options.backbone,
+            start_record=options.start_record,
+        ),
+        outputs=Outputs(
+            model=options.model,
+            best=options.best,
+            history=options.history,
+            provenance=options.provenance,
+            vdl=options.vdl,
+        ),
+        hardware=Hardware(
+            device=options.device,
+            devices=options.devices,
+            threads=options.threads,
+            workers=_workers(options.workers, options.devices),
+            micro_batch=options.micro_batch,
+            portable_sync_batch_norm=options.sync_batch_norm == "portable",
+            nodes=nodes,
+            frame_cache=Path(options.frame_cache) if options.frame_cache else None,
+            frame_cache_gb=options.frame_cache_gb,
+        ),
+        seed=options.seed,
+        runs=options.runs,
+        limits=Limits(options.step_limit, options.pause_limit, options.rendezvous_limit),
+        log=log,
+    )
+    with leases.leased(options.device, options.devices, log):
+        job.run(sys.argv)
+
+
+def _workers(asked: int, devices: int) -> int:
+    """Data workers per device: as asked for, but no more than two per CPU. Their number changes no result."""
+    from stdc.machine.cgroup import usable_cpus
+
+    cpus = usable_cpus()
+    most = max(1, 2 * cpus // devices)
+    if asked > most and not ranks.in_rank():
+        log(f"{most} data workers per device, not {asked}: this process may use {cpus} CPUs")
+    return min(asked, most)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ _brief = reprlib.Repr().repr
 
 
 @dataclasses.dataclass(frozen=True)
-class Frame:
+class SyntheticFrame:
     """One frame to make: its split and its place in it."""
 
     split: str
@@ -101,7 +101,7 @@ def make_dataset(
     if output.is_dir() and any(output.iterdir()) and not (output / MARKER).is_file():
         raise InputError(f"{output}: holds files that make_synthetic did not write; choose another output")
     counts = {split: getattr(wanted, split) for split in CITIES}
-    frames = [Frame(split, number, count) for split, count in counts.items() for number in range(count)]
+    frames = [SyntheticFrame(split, number, count) for split, count in counts.items() for number in range(count)]
     if index.exists():
         index.unlink()
     if output.exists():
@@ -148,7 +148,7 @@ def read_section(section: Any) -> Synthetic:
     return Synthetic(**section)
 
 
-def write_frame(frame: Frame, wanted: Synthetic, root: Path) -> Dict[str, str]:
+def write_frame(frame: SyntheticFrame, wanted: Synthetic, root: Path) -> Dict[str, str]:
     """Draw and write one frame; {path relative to the root: SHA-256}."""
     height, width = wanted.height, wanted.width
     split_number = list(CITIES).index(frame.split)
