@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 STYLE = "style.css"
+#: What all pages begin and end with. Templates take its name from here, where the rules' inputs are looked for.
+LAYOUT = "layout.html"
 
 
 @functools.lru_cache(maxsize=None)
@@ -36,6 +38,7 @@ def environment(shared: bool) -> Environment:
     templates.filters.update(
         percent=percent, number=number, size=_size, numbers=numbers, clock=clock_text, drawing=Markup
     )
+    templates.globals["layout"] = LAYOUT
     return templates
 
 

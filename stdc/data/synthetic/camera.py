@@ -6,7 +6,9 @@ from typing import List, Sequence, Tuple
 
 import numpy as np
 
+#: Two coordinates: (column, row) on the image, or meters on a plane of the scene.
 Point = Tuple[float, float]
+#: Corners of an outline on the image, (column, row), whole pixels.
 Polygon = List[Tuple[int, int]]
 
 #: Height of the camera above the road, meters; about that of the recording vehicle.

@@ -7,8 +7,9 @@ from typing import List, Sequence, Tuple
 
 import numpy as np
 
+from stdc.data.synthetic.camera import Point
+
 Color = Tuple[float, float, float]
-Point = Tuple[float, float]
 
 
 @dataclasses.dataclass
