@@ -234,6 +234,7 @@ def find_dataset():
     return kind, key, f"resources/{key}/dataset" if kind == "archives" else str(folder)
 
 
+# In `params`, rules hand it over by a function, because Snakemake would read braces in a path as a wildcard.
 DATASET_KIND, DATASET_KEY, DATASET = find_dataset()
 DATASET_SOURCE = None if DATASET_KIND == "synthetic" else str(dataset_folder.local_path(config["dataset"]))
 DATASET_FINGERPRINT = dataset_folder.fingerprint(Path(DATASET_SOURCE)) if DATASET_SOURCE else ""
