@@ -16,7 +16,10 @@ SIDES = {
     "ours": "this code",
     "paddleseg": "PaddleSeg 2.7.0, kernel of its detail loss as drawn",
     "paddleseg-fixed": "PaddleSeg 2.7.0, kernel 0.6, 0.3, 0.1",
+    "paddleseg-reordered": "PaddleSeg 2.7.0, kernel 0.6, 0.3, 0.1, another order of the images for each seed",
 }
+#: Sides of the campaign when none are named; the others answer single questions.
+DEFAULT_SIDES = ("ours", "paddleseg", "paddleseg-fixed")
 FIGURES = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
 
 #: What this code and PaddleSeg's side call the loss of the main head.

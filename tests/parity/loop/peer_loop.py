@@ -78,12 +78,25 @@ class Watched:
         return value
 
 
+def reorder(seed: int) -> None:
+    """Let the seed decide the order of the images too; PaddleSeg's loop leaves it to the number of the epoch alone."""
+    make = paddle.io.DistributedBatchSampler.__init__
+
+    def made(self: Any, *arguments: Any, **named: Any) -> None:
+        make(self, *arguments, **named)
+        # The sampler shuffles with the number of the epoch and counts up from there.
+        self.epoch = 1000 * (seed + 1)
+
+    paddle.io.DistributedBatchSampler.__init__ = made
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--job", type=Path, required=True, help="iterations, batch, crop size (JSON)")
     parser.add_argument("--dataset", required=True, help="folder with leftImg8bit/ and gtFine/*_labelTrainIds.png")
     parser.add_argument("--kernel", choices=("drawn", "authors"), required=True, help="of the detail loss")
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--reorder", action="store_true", help="another order of the images for each seed")
     parser.add_argument("--output", type=Path, required=True, help="folder")
     options = parser.parse_args()
     job = json.loads(options.job.read_text(encoding="utf-8"))
@@ -98,6 +111,8 @@ def main() -> None:
     path.write_text(yaml.safe_dump(recipe(job, options.dataset)), encoding="utf-8")
     config = Config(str(path))
     dataset, losses = config.train_dataset, config.loss
+    if options.reorder:
+        reorder(options.seed)
     if len(dataset) != job["train_images"]:
         sys.exit(f"peer_loop.py: PaddleSeg's dataset has {len(dataset)} images, the lists {job['train_images']}")
     detail = losses["types"][3]

@@ -161,6 +161,7 @@ class Campaign:
             HERE / "peer_loop.py",
             *("--job", self.shared / "job.json", "--dataset", self.shared / "peer_dataset"),
             *("--kernel", "drawn" if side == "paddleseg" else "authors", "--seed", seed, "--output", folder),
+            *(["--reorder"] if side == "paddleseg-reordered" else []),
             log=folder / "train.log",
         )
         return folder / "weights" / f"iter_{self.job['iterations']}" / "model.pdparams"
@@ -187,7 +188,8 @@ def main() -> int:
     parser.add_argument("--dataset", type=Path, help="the footage (default: $STDC_REAL_DATA, or the shared one)")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "results" / "parity-loop", help="what is made")
     parser.add_argument("--seeds", type=int, default=3, help="trainings per side (default: 3)")
-    parser.add_argument("--sides", nargs="+", choices=list(loop_results.SIDES), default=list(loop_results.SIDES))
+    sides = {"choices": list(loop_results.SIDES), "default": list(loop_results.DEFAULT_SIDES)}
+    parser.add_argument("--sides", nargs="+", **sides, help="which trainings (default: the first three)")
     parser.add_argument("--iterations", type=int, default=300, help="steps (default: 300)")
     parser.add_argument("--docs", type=Path, metavar="PAGE", help="also write the table into this page")
     options = parser.parse_args()

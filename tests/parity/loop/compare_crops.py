@@ -1,0 +1,98 @@
+# ruff: noqa: E402
+"""Whether the crops of both sides have one distribution: moments of many of them, in standard errors of the difference.
+
+    python tests/parity/loop/compare_crops.py --output results/parity-loop --epochs 10
+
+Reads what run_loop.py prepared in the folder. Given equal draws the crops are equal bit for bit (`../transforms`); here
+each side draws by itself. Of fourteen independent distances, one beyond 3 is expected in some 26 comparisons.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[2])]
+
+import numpy as np
+import peer_loop
+import yaml
+from loop_results import standardized_gap
+from paddleseg.cvlibs import Config
+
+from stdc.data.dataset import TrainDataset
+from stdc.data.entries import read_entries, read_prepared
+from stdc.data.labels import IGNORE, TRAIN_NAMES
+from stdc.data.transforms import normalization_table
+from stdc.stages import read_train_stage
+
+#: Classes that are looked at one by one: the commonest of street scenes.
+CLASSES = ("road", "sidewalk", "building", "vegetation", "sky", "car")
+
+
+def moments(image: np.ndarray, label: np.ndarray) -> Dict[str, float]:
+    """Of one crop: (3, H, W), normalized, and train ids (H, W)."""
+    found = {f"mean of {color}": float(image[c].mean()) for c, color in enumerate(("red", "green", "blue"))}
+    found["deviation within the crop"] = float(image.std())
+    found["difference of neighbors"] = float(np.abs(np.diff(image, axis=2)).mean())
+    found["saturation"] = float((image.max(0) - image.min(0)).mean())
+    columns = np.arange(label.shape[1])
+    road = label == TRAIN_NAMES.index("road")
+    # Left and right are told apart by where the road is; mirroring half of the crops makes it the middle.
+    found["column of the road"] = float((road * columns).sum() / max(road.sum(), 1) / label.shape[1])
+    found["void"] = float((label == IGNORE).mean())
+    for name in CLASSES:
+        found[name] = float((label == TRAIN_NAMES.index(name)).mean())
+    return found
+
+
+def our_crops(shared: Path, dataset: Path, epochs: int) -> List[Dict[str, float]]:
+    stage = read_train_stage(shared / "train.json")
+    prepared = read_prepared(dataset, shared / "labels", shared / "manifest.json", shared / "labels.json")
+    entries = read_entries(shared / "lists" / "train.txt", "train", prepared, stage.separator)
+    crops = TrainDataset(entries, stage.recipe.augmentation, seed=0)
+    table = normalization_table(stage.recipe.augmentation.mean, stage.recipe.augmentation.std)
+    found = []
+    for key in range(epochs * len(crops)):
+        image, label = crops[key]
+        found.append(moments(np.stack([table[c][image[c]] for c in range(3)]), label))
+    return found
+
+
+def peer_crops(shared: Path, epochs: int) -> List[Dict[str, float]]:
+    job: Dict[str, Any] = json.loads((shared / "job.json").read_text(encoding="utf-8"))
+    path = shared / "crops.yml"
+    path.write_text(yaml.safe_dump(peer_loop.recipe(job, str(shared / "peer_dataset"))), encoding="utf-8")
+    np.random.seed(0)
+    random.seed(0)
+    crops = Config(str(path)).train_dataset
+    return [
+        moments(sample["img"], sample["label"])
+        for sample in (crops[index] for _ in range(epochs) for index in range(len(crops)))
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="folder of run_loop.py")
+    parser.add_argument("--epochs", type=int, default=10, help="crops of each image (default: 10)")
+    options = parser.parse_args()
+    shared = options.output.resolve() / "shared"
+    dataset = (shared / "peer_dataset" / "leftImg8bit").resolve().parent
+    ours, theirs = our_crops(shared, dataset, options.epochs), peer_crops(shared, options.epochs)
+    print(
+        f"{len(ours)} crops of each side\n\n| of a crop | ours | PaddleSeg | standard errors apart |\n|---|---|---|---|"
+    )
+    for name in ours[0]:
+        mine, others = ([one[name] for one in side] for side in (ours, theirs))
+        gap = standardized_gap(mine, others)
+        print(f"| {name} | {np.mean(mine):.4f} | {np.mean(others):.4f} | {gap:+.1f} |")
+
+
+if __name__ == "__main__":
+    main()
