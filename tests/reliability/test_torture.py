@@ -27,7 +27,7 @@ SHORT = {
     "stage": 40,
     "syntax": 60,
     "recipe": 2,
-    "rank": 6,
+    "rank": 10,
     "worker": 1,
 }
 
