@@ -21,7 +21,8 @@ from stdc.errors import InputError
 _FIRST_PORT = 20000
 _PORTS = 20000
 
-#: Names this start of a training where another node has announced it (`stdc.machine.joining`).
+#: Names this start of a training where another node has announced it (`stdc.machine.joining`) or the rule has started a
+#: task per node: a job that SLURM starts again keeps its number, and its tasks do not learn that it was started again.
 LAUNCH_VARIABLE = "STDC_LAUNCH"
 
 _HOW_TO_START = (
@@ -150,7 +151,8 @@ def _slurm(count: int, environment: Mapping[str, str]) -> Nodes:
         raise InputError(f"hardware.nodes: {count}, but SLURM runs {tasks or '?'} tasks of this step; {_HOW_TO_START}")
     port = _FIRST_PORT + int(job) % _PORTS
     step, restart = environment.get("SLURM_STEP_ID", "0"), environment.get("SLURM_RESTART_COUNT", "0")
-    return Nodes(count, int(number), f"{address}:{port}", f"slurm-{job}.{step}-{restart}")
+    launch = environment.get(LAUNCH_VARIABLE) or f"slurm-{job}.{step}-{restart}"
+    return Nodes(count, int(number), f"{address}:{port}", launch)
 
 
 def _paddle(count: int, environment: Mapping[str, str]) -> Nodes:

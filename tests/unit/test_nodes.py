@@ -31,6 +31,8 @@ def test_task_of_srun_knows_its_node_and_where_the_first_one_is() -> None:
     # 20000 + 41007 % 20000: jobs side by side meet at ports of their own.
     assert find_nodes(2, SLURM) == Nodes(2, 1, "10.0.0.7:21007", "slurm-41007.3-0")
     assert find_nodes(None, SLURM).count == 2
+    # Started again by SLURM under the same number, as after a failed node: not what the first start has left.
+    assert find_nodes(2, {**SLURM, "STDC_LAUNCH": "1764094"}).launch == "1764094"
 
 
 @pytest.mark.parametrize(

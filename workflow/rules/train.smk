@@ -62,7 +62,7 @@ rule train:
             # The Snakemake that a program ends with is to be found on one of the nodes only; SLURM ends it on the others.
             start=(
                 srun --nodes={resources.nodes} --ntasks-per-node=1 --kill-on-bad-exit=0
-                --export=ALL,STDC_DIE_WITH_PARENT=0
+                --export=ALL,STDC_DIE_WITH_PARENT=0,STDC_LAUNCH=$(date +%s%N)
             )
         fi
         exec "${{start[@]}}" "$STDC_PYTHON" {input.program:q} \
