@@ -165,6 +165,7 @@ def test_any_number_of_processes_gives_the_same_figures(network: TinyNet, datase
         path = tmp_path / f"{frame}_instances.png"
         Image.fromarray(instances[: 21 + index]).save(path)
         dataset.entries[index] = dataclasses.replace(dataset.entries[index], instances=path)
+    dataset = EvalDataset(dataset.entries, dataset.mean, dataset.std)
     documents = []
     for world_size in (1, 2, 3, 7):
         parts = []

@@ -153,14 +153,15 @@ def test_arguments_name_recipes_and_folders_that_are_there(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if "-" in name])
-def test_devices_come_with_the_cores_and_memory_that_their_profile_asks_for(name: str) -> None:
+def test_devices_come_with_the_cores_of_their_profile_and_the_memory_of_the_rule(name: str) -> None:
     limits = container_of(name)["resources"]["limits"]
     resource = {"nvidia": "nvidia.com/gpu", "iluvatar": "iluvatar.com/gpu"}[name.partition("-")[2]]
     devices = int(limits[resource])
     (profile,) = re.findall(r"SNAKEMAKE_PROFILE=/opt/stdc/(\S+)", dockerfile_of(name))
     asked = (REPOSITORY / profile / "config.yaml").read_text(encoding="utf-8")
     (threads,) = re.findall(r"^  train: \?devices \* (\d+)$", asked, re.MULTILINE)
-    megabytes = max(int(value) for value in re.findall(r"mem_mb: \?devices \* (\d+)", asked))
+    rule = (REPOSITORY / "workflow" / "rules" / "train.smk").read_text(encoding="utf-8")
+    (megabytes,) = map(int, re.findall(r"^ +mem_mb=(\d+) \* HARDWARE", rule, re.MULTILINE))
     assert int(limits["cpu"]) >= devices * int(threads)
     assert int(limits["memory"][: -len("Gi")]) * 2**30 >= devices * megabytes * 10**6
     # Shared memory for NCCL counts as memory of the container.
