@@ -124,10 +124,8 @@ def held_by_others(device: str, environment: Optional[Mapping[str, str]] = None)
             with contextlib.suppress(OSError):
                 handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
                 try:
-                    # Shared and let go at once; who wants the device at this instant tries again within a second.
-                    fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    count += 1
+                    # Asked for an instant; who wants the device at this instant tries again within a second.
+                    count += not _free(handle)
                 finally:
                     os.close(handle)
     return count

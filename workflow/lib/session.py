@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import IO, Dict, Iterable, List, Mapping, NamedTuple, NoReturn, Optional, Sequence
 
+import work_folders
 from terminal import FailedJob
 
 LOCK_FILE = ".stdc.lock"
@@ -76,13 +77,10 @@ def temporary_folder_problem() -> Optional[str]:
     """Why Snakemake's plans and the programs' small files have no place; None where they have."""
     # Python passes over a folder that is full; what Snakemake plans with takes TMPDIR at its word.
     where = os.environ.get("TMPDIR") or tempfile.gettempdir()
-    try:
-        with tempfile.NamedTemporaryFile(dir=where) as handle:
-            handle.write(bytes(TEMPORARY_BYTES))
-            handle.flush()
-    except OSError as error:
-        return f"{where}: {error.strerror}; make room there, or name another folder by the variable TMPDIR"
-    return None
+    problem = work_folders.room_problem(Path(where), TEMPORARY_BYTES)
+    if problem is None:
+        return None
+    return f"{where}: {problem}; make room there, or name another folder by the variable TMPDIR"
 
 
 def interpreter_problem(python: str) -> Optional[str]:

@@ -71,8 +71,16 @@ def write_problem(folder: Path) -> Optional[str]:
     """Why nothing can be written to a folder that is made for it; None where it can."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return error.strerror or str(error)
+    return room_problem(folder, _TRIAL_BYTES)
+
+
+def room_problem(folder: Path, size: int) -> Optional[str]:
+    """Why so many bytes cannot be written to a folder; None where they can."""
+    try:
         with tempfile.NamedTemporaryFile(dir=folder) as handle:
-            handle.write(bytes(_TRIAL_BYTES))
+            handle.write(bytes(size))
             handle.flush()
     except OSError as error:
         return error.strerror or str(error)

@@ -31,13 +31,13 @@ REGISTRY_FILE = CODE / "stdc" / "weights" / "registry.yaml"
 REGISTRY = yaml.safe_load(REGISTRY_FILE.read_text(encoding="utf-8"))
 
 
-def stop(problems):
-    """End Snakemake as every program of this project ends on wrong input: a line for each problem, exit code 2."""
+def stop(problems, code=session.EXIT_INPUT):
+    """End Snakemake as every program of this project ends, on wrong input by default: a line for each problem."""
     for problem in problems:
         # Names of files may hold what a terminal takes for a command.
         line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(problem))
         print(f"stdc: {line}", file=sys.stderr, flush=True)
-    raise SystemExit(session.EXIT_INPUT)
+    raise SystemExit(code)
 
 
 # ---- configuration
@@ -246,8 +246,14 @@ LABELS = f"resources/{DATASET_KEY}/labels"
 LABELS_INDEX = f"resources/{DATASET_KEY}/labels.json"
 SYNTHETIC_CONFIG = f"resources/{DATASET_KEY}/synthetic.json"
 CHECK_CONFIG = f"resources/{DATASET_KEY}/check.json"
-# The part of the configuration that a pair of lists is made from, by the name of their folder.
-LIST_SECTIONS = {short_hash(content["data"]): content["data"] for content in EXPERIMENTS.values()}
+
+
+def lists_key(content):
+    """Names the lists of an experiment after the part of its configuration that they are made from."""
+    return short_hash(content["data"])
+
+
+LIST_SECTIONS = {lists_key(content): content["data"] for content in EXPERIMENTS.values()}
 LISTS_KEY = one_or_each(LIST_SECTIONS, "lists")
 LISTS = f"resources/{DATASET_KEY}/lists-{LISTS_KEY}"
 
@@ -257,14 +263,9 @@ def section_of_lists(wildcards):
     return LIST_SECTIONS[wildcards.get("lists", LISTS_KEY)]
 
 
-def train_list(wildcards):
-    """The list of training pairs of an experiment."""
-    return f"resources/{DATASET_KEY}/lists-{short_hash(experiment_of(wildcards)['data'])}/train.txt"
-
-
-def val_list(wildcards):
-    """The list of validation pairs of an experiment."""
-    return f"resources/{DATASET_KEY}/lists-{short_hash(experiment_of(wildcards)['data'])}/val.txt"
+def list_of(split):
+    """An input function: the list of a split's pairs, of the experiment that a job belongs to."""
+    return lambda wildcards: f"resources/{DATASET_KEY}/lists-{lists_key(experiment_of(wildcards))}/{split}.txt"
 
 
 # ---- the part of the configuration that each stage depends on, and nothing else
@@ -352,8 +353,7 @@ def check_machine():
         stop([problem])
     problem = session.temporary_folder_problem()
     if problem:
-        print(f"stdc: {problem}", file=sys.stderr, flush=True)
-        raise SystemExit(1)
+        stop([problem], code=1)
 
 
 def run_lock():
@@ -361,8 +361,7 @@ def run_lock():
     try:
         _held_lock = session.hold_lock(Path.cwd())
     except (BlockingIOError, PermissionError) as error:
-        print(f"stdc: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(1)
+        stop([error], code=1)
 
 
 def ask_slurm():
@@ -380,8 +379,7 @@ def ask_slurm():
             stop(problems)
         slurm.wait_for_earlier_jobs(Path.cwd(), lambda line: print(f"stdc: {line}", file=sys.stderr, flush=True))
     except slurm.SlurmError as error:
-        print(f"stdc: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(1)
+        stop([error], code=1)
 
 
 def no_second_attempt(jobid, log):
@@ -446,7 +444,7 @@ def show_verdict():
 def stage_benchmarks(wildcards):
     """Where Snakemake writes what each stage of an experiment took."""
     dataset = ("make_synthetic", "extract_dataset", "check_dataset", "convert_labels")
-    lists = f"{DATASET_KEY}-{short_hash(experiment_of(wildcards)['data'])}"
+    lists = f"{DATASET_KEY}-{lists_key(experiment_of(wildcards))}"
     runs = [f"{NAME}-seed{seed}".format(**dict(wildcards.items())) for seed in SEEDS]
     return [
         *(f"logs/benchmark/{stage}/{DATASET_KEY}.tsv" for stage in dataset),

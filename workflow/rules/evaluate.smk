@@ -13,7 +13,7 @@ rule evaluate:
         manifest=MANIFEST,
         labels=LABELS,
         index=LABELS_INDEX,
-        val_list=val_list,
+        val_list=list_of("val"),
     output:
         metrics=f"{RESULTS}/seed{{seed}}/metrics{{weights,|_best}}.json",
     log:

@@ -21,8 +21,8 @@ rule report:
         manifest=MANIFEST,
         labels=LABELS,
         index=LABELS_INDEX,
-        train_list=train_list,
-        val_list=val_list,
+        train_list=list_of("train"),
+        val_list=list_of("val"),
     output:
         verdict=f"{RESULTS}/verdict.json",
         report=f"{RESULTS}/report.html",

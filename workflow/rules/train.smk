@@ -12,8 +12,8 @@ rule train:
         manifest=MANIFEST,
         labels=LABELS,
         index=LABELS_INDEX,
-        train_list=train_list,
-        val_list=val_list,
+        train_list=list_of("train"),
+        val_list=list_of("val"),
         forecast=forecast,
         start=start_files,
     output:
