@@ -1,7 +1,7 @@
 """Speed beside PaddleSeg 2.7, and against what the machine can do: writes benchmarks/RESULTS.md and results.svg.
 
     make bench                     # installs the peer beside; within 40 minutes on 2 cores
-    make bench ARGS=--quick        # 3 minutes: fewer rounds, smaller crops in the training step; into results/bench/
+    make bench ARGS=--quick        # 3 minutes: fewer rounds, smaller images for the network; into results/bench/
     make bench ARGS="--frames /data/cityscapes --only loading step"
 
 Each module of this folder named in MODULES measures its rows in a process of its own; both sides of a row run in that
