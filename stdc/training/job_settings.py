@@ -59,7 +59,7 @@ class Hardware:
         micro_batch: images per forward pass; None: all images that a device has per step.
         portable_sync_batch_norm: synchronize batch norms by collectives of ours although Paddle has a kernel for it.
         nodes: the machines, each with so many devices.
-        frame_cache: folder for decoded frames; None: every sample decodes its files.
+        frame_cache: path of the folder for decoded frames, as it was given; None: every sample decodes its files.
         frame_cache_gb: most that they may take, in 10^9 bytes.
     """
 
@@ -70,7 +70,7 @@ class Hardware:
     micro_batch: Optional[int] = None
     portable_sync_batch_norm: bool = False
     nodes: Nodes = ONE_NODE
-    frame_cache: Optional[Path] = None
+    frame_cache: Optional[str] = None
     frame_cache_gb: float = 0.0
 
     @property

@@ -155,7 +155,7 @@ class TrainJob:
         if hardware.frame_cache is not None:
             sizes = [tuple(frame["size"]) for frame in frames if frame["split"] == "train"]
             manifest_sha256 = made_of["inputs"]["manifest"]
-            cache = open_frame_cache(hardware.frame_cache, manifest_sha256, sizes, hardware.frame_cache_gb)
+            cache = open_frame_cache(Path(hardware.frame_cache), manifest_sha256, sizes, hardware.frame_cache_gb)
         return _Prepared(train_entries, val_entries, micro_batch, portable, made_of, run_hash, folder, cache, start)
 
     def _watch(self, prepared: _Prepared, argv: List[str]) -> None:

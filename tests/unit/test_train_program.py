@@ -110,6 +110,19 @@ def test_short_run_leaves_what_the_contract_names(stage, tmp_path):
     assert all(np.isfinite(array).all() for array in arrays.values())
 
 
+def test_decoded_frames_on_disk_change_no_bit_of_the_weights(stage, tmp_path):
+    cache = tmp_path / "frames"
+    cached = ("--frame-cache", cache, "--workers", 1)
+    for name, extra in (("decoded", ()), ("cached", cached)):
+        done = stage.train(tmp_path / name, *extra, evaluate=False)
+        assert done.returncode == 0, done.stderr
+    weights = [(tmp_path / name / "model.pdparams").read_bytes() for name in ("decoded", "cached")]
+    assert weights[0] == weights[1]
+    assert any(path.is_file() for path in cache.rglob("*"))
+    (segment,) = json.loads((tmp_path / "cached" / "provenance.json").read_text())["segments"]
+    assert segment["hardware"]["frame_cache"] == str(cache)
+
+
 @pytest.mark.parametrize(
     ("train", "extra", "named"),
     [

@@ -132,7 +132,7 @@ def _train(options: argparse.Namespace, nodes: Nodes) -> None:
             micro_batch=options.micro_batch,
             portable_sync_batch_norm=options.sync_batch_norm == "portable",
             nodes=nodes,
-            frame_cache=Path(options.frame_cache) if options.frame_cache else None,
+            frame_cache=options.frame_cache or None,
             frame_cache_gb=options.frame_cache_gb,
         ),
         seed=options.seed,
