@@ -94,9 +94,10 @@ for lock in "$@"; do
     # A package without a wheel is built with the setuptools of build.lock.
     options=(--only-binary=:all:)
     [[ $lock == workflow.lock ]] && options+=(--no-binary=connection-pool --no-build-isolation)
+    # Older versions of pip announce at length what later ones will do without these options; both do the same with them.
     uv_install "${options[@]}" -r "requirements/$lock" ||
         "$venv/bin/python" -m pip --disable-pip-version-check install --quiet --progress-bar off --require-hashes \
-            --no-deps "${options[@]}" -r "requirements/$lock"
+            --no-deps "${options[@]}" -r "requirements/$lock" 2> >(sed '/DEPRECATION: /d' >&2)
 done
 echo "$wanted" > "$venv/.installed"
 rm -rf "$old"

@@ -19,6 +19,11 @@ def bytes_text(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things as "1 device" or "8 devices"."""
+    return f"{count} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
+
+
 def clock_text(seconds: float) -> str:
     """Seconds, rounded up, as h:mm:ss."""
     whole = math.ceil(seconds)

@@ -6,7 +6,7 @@ from typing import Any, Mapping, Optional
 
 from stdc.doctor.findings import OK, PROBLEM, WARNING, Finding
 from stdc.doctor.plan import Plan
-from stdc.units import bytes_text
+from stdc.units import bytes_text, counted
 
 #: NCCL's advice for containers, whose default is 64 MB. Source: NCCL user guide, "Troubleshooting", shared memory.
 _COLLECTIVE_BYTES = 1 << 30
@@ -32,7 +32,9 @@ def check_shared_memory(free: Optional[int], plan: Plan) -> Finding:
 def check_memory(available: int, plan: Plan) -> Finding:
     """Main memory against the batches in flight and one process of Paddle per device."""
     needed = plan.memory_needs()
-    found = f"{bytes_text(available)} available, about {bytes_text(needed)} needed for {plan.devices} process(es)"
+    found = (
+        f"{bytes_text(available)} available, about {bytes_text(needed)} needed for {counted(plan.devices, 'process')}"
+    )
     if available < needed:
         return Finding(WARNING, "memory", found, "fewer workers (hardware.workers), or a machine with more memory")
     return Finding(OK, "memory", found)
@@ -73,7 +75,7 @@ def check_frame_cache(free: int, cached: int, plan: Plan) -> Finding:
         fix = "the rest would be decoded for each sample: free some space, or name another folder or a lower"
         return Finding(WARNING, name, found, f"{fix} hardware.frame_cache_gb")
     if allowed < wanted:
-        return Finding(OK, name, f"{found}: {allowed / wanted:.0%} of the frames, the others are decoded")
+        return Finding(OK, name, f"{found}: {100 * allowed / wanted:.0f} % of the frames, the others are decoded")
     return Finding(OK, name, found)
 
 

@@ -150,8 +150,8 @@ class EvaluateJob:
         compared = content.get("backend_comparison")
         if compared:
             self.log(
-                f"{compared['backend']} predicts {compared['differing_pixels']} of {compared['pixels']} pixels "
-                f"otherwise, in {compared['images']} images"
+                f"{compared['backend']} differs in {compared['differing_pixels']} of {compared['pixels']} pixels "
+                f"of {compared['images']} images"
             )
 
     def _log_once(self, line: str) -> None:

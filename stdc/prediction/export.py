@@ -136,7 +136,8 @@ def _refuse_or_tell(name: str, check: Check, log: Log) -> None:
     )
     if check.largest_difference > MOST_DIFFERENCE or check.differing_pixels > MOST_PIXELS * check.pixels:
         raise RunError(
-            f"export: {words}; at most {MOST_DIFFERENCE:.0e} and {MOST_PIXELS:.1%} are accepted, so nothing is written"
+            f"export: {words}; at most {MOST_DIFFERENCE:.0e} and {100 * MOST_PIXELS:.1f} % are accepted, "
+            "so nothing is written"
         )
     log(words)
 

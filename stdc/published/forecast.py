@@ -18,6 +18,7 @@ from stdc.published.planned_cost import cost_lines, known_speed
 from stdc.published.planned_dataset import Dataset, look_at_dataset
 from stdc.published.reasons import nearest, protocol_text, rows_of
 from stdc.published.reference import load_reference
+from stdc.units import counted
 
 #: What `stdc.evaluation` computes in.
 _PRECISION = "float32"
@@ -170,9 +171,9 @@ def figure_lines(found: Mapping[str, Any], evidence: Evidence, *, brief: bool = 
     for row in found["rows"]:
         if row["backbone"] == evidence.network.backbone and not row["ever_comparable"]:
             never[row["reasons"][-1]] = never.get(row["reasons"][-1], 0) + 1
-    lines += [f"for information only, {count} figure(s) of {network}: {text}" for text, count in never.items()]
+    lines += [f"for information only, {counted(count, 'figure')} of {network}: {text}" for text, count in never.items()]
     foreign = sum(row["backbone"] != evidence.network.backbone for row in found["rows"])
-    lines.append(f"of another network: {foreign} figures")
+    lines.append(f"of another network: {counted(foreign, 'figure')}")
     return lines
 
 

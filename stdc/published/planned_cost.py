@@ -9,6 +9,7 @@ from stdc.errors import InputError
 from stdc.files import read_json
 from stdc.published.evidence import Evidence
 from stdc.published.figures import Reference
+from stdc.units import counted
 
 
 class Speed(NamedTuple):
@@ -74,8 +75,8 @@ def cost_lines(evidence: Evidence, reference: Reference, speed: Optional[Speed],
     return [
         *lines,
         f"hours: no finished run here to go by; at the published {published.value:g} {published.unit} "
-        f"({published.device}), {_hours(hours / devices)} if that is the speed of each of {devices} device(s), "
-        f"{_hours(hours)} if it is that of all",
+        f"({published.device}), {_hours(hours / devices)} on {counted(devices, 'device')} if that is the speed of each "
+        f"card, {_hours(hours)} if it is that of all cards",
     ]
 
 

@@ -22,7 +22,7 @@ from stdc.published.figures import (
     Source,
     Speed,
 )
-from stdc.units import Size
+from stdc.units import Size, counted
 
 #: What a published recipe may state: the presets' keys, what every recipe chooses for itself, and the devices.
 _TRAIN_KEYS = ("iterations", "global_batch", "crop_height", "crop_width", "devices", *PRESETS["paddleseg"])
@@ -47,7 +47,9 @@ def load_reference(path: PathLike = DEFAULT_PATH) -> Reference:
     reader = _Reader()
     made = reader.reference(document)
     if reader.problems:
-        raise InputErrors(f"{path}: {len(reader.problems)} problem(s) in the published figures", reader.problems)
+        raise InputErrors(
+            f"{path}: {counted(len(reader.problems), 'problem')} in the published figures", reader.problems
+        )
     return made
 
 

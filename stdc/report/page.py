@@ -136,7 +136,7 @@ def _forecast_text(results: Results, reference: Reference) -> str:
     dataset = Dataset(results.stage.dataset_kind, "", frames)
     found = forecast(planned_evidence(results.stage.run, dataset), reference)
     rows = [row for row in found["rows"] if row["id"] in found["comparable"]]
-    figures = ", ".join(f"{row['published']:.2f} % ({row['framework']})" for row in rows)
+    figures = ", ".join(f"{row['published']:.2f} % ({row['title']})" for row in rows)
     return f"comparable with {figures}" if rows else "comparable with no published figure"
 
 

@@ -159,7 +159,7 @@ class Recorder(SilentRecorder):
         best = self._known["best"]
         self.log(
             f"{iteration}/{self.schedule.iterations} | loss {means['loss']:.4f} | lr {rate:.6f} | "
-            f"{speed['images_per_s']:.1f} images/s | waiting for data {speed['reader_wait_share']:.0%}"
+            f"{speed['images_per_s']:.1f} images/s | waiting for data {100 * speed['reader_wait_share']:.0f} %"
             f"{f' | best mIoU {_percent(best[_MIOU])}' if best else ''} | ETA {clock_text(eta_s)}"
         )
 

@@ -272,7 +272,7 @@ CACHED = FRAMES * (4096 + 16 * 8 * 64 * 256 * 4)
         ({"frame_cache": "/cache"}, CACHED // 2, 0, WARNING, "12.5 GB for it"),
         # Built already.
         ({"frame_cache": "/cache"}, 1000, CACHED, OK, "25.0 GB for it"),
-        ({"frame_cache": "/cache", "frame_cache_gb": 12.5}, 2 * CACHED, 0, OK, "50% of the frames"),
+        ({"frame_cache": "/cache", "frame_cache_gb": 12.5}, 2 * CACHED, 0, OK, "50 % of the frames"),
     ],
 )
 def test_frame_cache_is_held_against_the_disk(
@@ -419,14 +419,14 @@ def test_doctor_examines_this_machine_within_a_minute(tmp_path: Path) -> None:
     assert "2 ranks" in findings["all-reduce"]["found"]
     # mini recipe: two images of its validation size
     assert "65536 pixels counted" in findings["two images evaluated"]["found"]
-    assert "0 problem(s)" in result.stderr
+    assert "0 problems" in result.stderr
     assert "forecast: comparable with none of 6 published figures of STDC1-Seg" in result.stderr
 
 
 @pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="this machine has the GPU that the test misses")
 def test_doctor_on_a_machine_without_the_device_ends_with_2_and_the_mend(tmp_path: Path) -> None:
     result = run_program("doctor", "--device", "gpu", "--devices", 8, "--directory", tmp_path)
-    assert_refused(result, "devices", "0 x gpu visible, 8 asked for", "--device cpu", "problem(s): ")
+    assert_refused(result, "devices", "0 x gpu visible, 8 asked for", "--device cpu", "problems: ")
 
 
 def test_doctor_refuses_a_recipe_that_is_none(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Quantities as people read them."""
 
-from stdc.units import bytes_text, clock_text, size_text
+from stdc.units import bytes_text, clock_text, counted, size_text
 
 
 def test_sizes_are_width_by_height_as_in_the_names_of_the_recipes():
@@ -18,4 +18,13 @@ def test_durations_are_read_at_a_glance():
         "0:01:00",
         "1:00:00",
         "144:00:00",
+    ]
+
+
+def test_one_thing_is_not_several():
+    assert [counted(count, noun) for noun in ("device", "process") for count in (1, 2)] == [
+        "1 device",
+        "2 devices",
+        "1 process",
+        "2 processes",
     ]

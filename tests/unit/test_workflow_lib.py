@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -311,6 +312,20 @@ def test_more_devices_than_images_are_found_before_anything_runs(hardware, resou
     config = {**RECIPE, "hardware": {**RECIPE["hardware"], **hardware}}
     found = configuration.contradictions(config, [("tiny.yaml", {"train": {"global_batch": 16}})], {}, resources)
     assert found == [] if said is None else len(found) == 1 and said in found[0], found
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({}, ("cpu", 1)),
+        # Snakemake keeps what was written where a word may be an expression.
+        ({"device": SimpleNamespace(raw="gpu"), "devices": SimpleNamespace(value=8)}, ("gpu", 8)),
+        ({"device": SimpleNamespace(raw="'gpu' if attempt > 1 else 'cpu'")}, ("cpu", 1)),
+        ({"device": "gpu", "devices": 8}, ("gpu", 8)),
+    ],
+)
+def test_the_devices_of_a_training_are_the_profiles_before_the_recipes(resources, expected) -> None:
+    assert configuration.devices_of({"device": "cpu", "devices": 1}, resources) == expected
 
 
 @pytest.mark.parametrize(

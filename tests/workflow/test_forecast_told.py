@@ -62,12 +62,14 @@ def test_config_of_a_profile_that_the_command_line_would_replace_is_refused(work
     ]
 
 
-def test_a_dry_run_tells_the_forecast_once(workflow: Workflow) -> None:
-    outcome = workflow("-n", "--configfile", TINY, "--config", "seeds=[0, 1]")
+def test_a_dry_run_tells_the_forecast_once_for_the_devices_that_a_profile_gives(workflow: Workflow) -> None:
+    devices = ["--set-resources", "train:device=gpu", "train:devices=2"]
+    outcome = workflow("-n", "--configfile", TINY, *devices, "--config", "seeds=[0, 1]")
     assert outcome.returncode == 0, outcome.text
     assert outcome.text.count("forecast: dataset: generated, a mini-Cityscapes: 4 training and 2 validation") == 1
     assert "4 iterations of 2 images: 8 samples, 2.0 epochs of 4, for each of 2 seeds" in outcome.text
     assert "comparable with none of 6 published figures of STDC1-Seg" in outcome.text
+    assert " on 2 x gpu\n" in outcome.text
 
 
 def test_a_target_without_training_gets_no_forecast(workflow: Workflow) -> None:

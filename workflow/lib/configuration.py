@@ -179,6 +179,20 @@ def _set_number(resources: Mapping[str, Any], name: str) -> Optional[int]:
         return None
 
 
+def devices_of(hardware: Mapping[str, Any], resources: Mapping[str, Any]) -> Tuple[str, int]:
+    """Kind and number of the devices that a training gets.
+
+    Args:
+        hardware: section of the configuration.
+        resources: of the rule `train`, as a profile or `--set-resources` gives them instead of the recipe.
+    """
+    stated = resources.get("device")
+    # A word may be an expression, for all that Snakemake knows before it has a job; it keeps what was written.
+    kind = getattr(stated, "raw", stated)
+    named = isinstance(kind, str) and re.fullmatch(r"\w+", kind)
+    return str(kind if named else hardware["device"]), _set_number(resources, "devices") or int(hardware["devices"])
+
+
 def merged(*parts: Mapping[str, Any]) -> Dict[str, Any]:
     """Later parts win, section by section; lists are replaced as a whole."""
     result: Dict[str, Any] = {}

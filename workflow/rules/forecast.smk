@@ -37,7 +37,9 @@ def _make_forecast(content):
     if shutil.which(python) is None:
         return [f"stdc: no forecast: STDC_PYTHON: {python} is not a program; name the Python that has paddle"]
     command = [python, script("forecast"), "--config", "-", *([] if workflow.dryrun else ["--brief"])]
-    command += ["--device", HARDWARE["device"], "--devices", str(HARDWARE["devices"])]
+    resources = workflow.resource_settings.overwrite_resources.get("train", {})
+    device, devices = configuration.devices_of(HARDWARE, resources)
+    command += ["--device", device, "--devices", str(devices)]
     command += ["--dataset", DATASET_SOURCE] if DATASET_SOURCE else []
     try:
         done = subprocess.run(command, input=json.dumps(content), capture_output=True, text=True, timeout=120)

@@ -17,6 +17,7 @@ import program
 from stdc.errors import InputError
 from stdc.files import read_json, write_json
 from stdc.machine import ranks
+from stdc.units import counted
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,7 +94,7 @@ def main(options: argparse.Namespace) -> None:
         folder=str(options.directory),
         eval_size=options.eval_size,
     )
-    log(f"{options.config.name}, {plan.devices} x {plan.device}, results in {options.directory}")
+    log(f"looking at {plan.devices} x {plan.device} for {options.config}")
     findings = examine(plan, Settings(str(Path(__file__).resolve()), options.workflow_python, options.limit_s, log))
     for line in table(findings):
         print(line, file=sys.stderr, flush=True)
@@ -104,7 +105,8 @@ def main(options: argparse.Namespace) -> None:
         print(f"forecast: {line}", file=sys.stderr, flush=True)
     if options.json:
         write_json(options.json, {"plan": as_dict(plan), "findings": document(findings)})
-    summary = f"{count(findings, OK)} ok, {count(findings, WARNING)} warning(s), {count(findings, PROBLEM)} problem(s)"
+    rest = [counted(count(findings, WARNING), "warning"), counted(count(findings, PROBLEM), "problem")]
+    summary = f"{count(findings, OK)} ok, {', '.join(rest)}"
     if count(findings, PROBLEM):
         names = ", ".join(finding.check for finding in findings if finding.level == PROBLEM)
         raise InputError(f"{summary}: {names}; the table says how to fix each")

@@ -48,11 +48,11 @@ _EXIT_CODES = (
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Shows the default of every option that has one."""
+    """Shows the default of every option that has one; nothing, an empty text and an empty list are none."""
 
     def _get_help_string(self, action: argparse.Action) -> Optional[str]:
         text = action.help or ""
-        shown = action.option_strings and action.default not in (None, False, argparse.SUPPRESS)
+        shown = action.option_strings and action.default not in (None, False, "", [], argparse.SUPPRESS)
         return f"{text} (default: %(default)s)" if shown and "default" not in text else text
 
 
