@@ -16,7 +16,7 @@ _TOP, _LINE_HEIGHT = 24, 14
 _IN_ONE_LINE = 2
 
 SMALL_WIDTH, SMALL_HEIGHT = 220, 104
-_SMALL_LEFT, _SMALL_BOTTOM, _SMALL_TOP = 30, 16, 6
+_SMALL_LEFT, _SMALL_BOTTOM, _SMALL_TOP = 35, 16, 9
 
 #: A chart is about this many pixels wide; with more points, neighbors are averaged.
 MAX_POINTS = 240
@@ -136,21 +136,30 @@ def small_chart(title: str, series: Sequence[Series], x_high: float, y_high: flo
     for tick in (0.0, y_high / 2, y_high):
         y = axes.y(tick)
         parts.append(f'<line class="grid" x1="{axes.left}" x2="{axes.right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{axes.left - 5}" y="{y + 3.5:.1f}" text-anchor="end">{tick:g}</text>')
+        parts.append(f'<text class="tick" x="{axes.left - 5}" y="{y + 4.5:.1f}" text-anchor="end">{tick:g}</text>')
     for line in series:
         if line.points:
             parts.append(_polyline(axes, line._replace(points=thinned(line.points, MAX_SMALL_POINTS))))
     return "".join(parts) + "</svg>"
 
 
+def without_zeros(labels: Sequence[str]) -> List[str]:
+    """The labels of an axis without last decimals that are 0 in all of them: 10.00 and 20.00 are 10 and 20."""
+    shown = list(labels)
+    while all("." in label and label[-1] in ".0" for label in shown):
+        whole = any(label.endswith(".") for label in shown)
+        shown = [label[:-1] for label in shown]
+        if whole:
+            break
+    return shown
+
+
 def _axes(axes: Axes, y_ticks: Sequence[float], x_ticks: Sequence[float], text: Callable[[float], str]) -> List[str]:
     parts = []
-    for tick in y_ticks:
+    for tick, label in zip(y_ticks, without_zeros([text(tick) for tick in y_ticks])):
         y = axes.y(tick)
         parts.append(f'<line class="grid" x1="{axes.left}" x2="{axes.right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(
-            f'<text class="tick" x="{axes.left - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(text(tick))}</text>'
-        )
+        parts.append(f'<text class="tick" x="{axes.left - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(label)}</text>')
     for tick in x_ticks:
         x = axes.x(tick)
         anchor = "end" if x > WIDTH - 30 else "middle"
