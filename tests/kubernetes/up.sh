@@ -49,8 +49,8 @@ stop() {
         done
         rm -f "$folder/$name.pid"
     done
-    # Volumes of pods.
-    { grep -o " $folder/kubelet/pods[^ ]*" /proc/mounts || true; } | sort -r | xargs --no-run-if-empty umount
+    # Volumes of pods, the kubelet's folder, and the engine's name for the host's network.
+    { grep -o " $folder/[^ ]*" /proc/mounts || true; } | sort -r | xargs --no-run-if-empty umount
 }
 
 start() {
