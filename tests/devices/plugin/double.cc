@@ -19,7 +19,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "paddle/phi/backends/device_ext.h"
 
@@ -79,30 +81,57 @@ C_Status record_event(const C_Device, C_Stream, C_Event) { return C_SUCCESS; }
 C_Status event_done(const C_Device, C_Event) { return C_SUCCESS; }
 C_Status wait_event(const C_Device, C_Stream, C_Event) { return C_SUCCESS; }
 
+// The numbers that the machine gives to the devices of this process. Like CoreX, it obeys CUDA's variable: the process numbers
+// from 0 those that the list names, which ends at the first entry that is no device.
+std::vector<size_t> find_visible() {
+  std::vector<size_t> devices;
+  const char* const named = getenv("CUDA_VISIBLE_DEVICES");
+  for (size_t index = 0; named == nullptr && index < DOUBLE_DEVICES; ++index) devices.push_back(index);
+  std::istringstream entries(named == nullptr ? "" : named);
+  for (std::string entry; std::getline(entries, entry, ',');) {
+    size_t index = 0;
+    if (!(std::istringstream(entry) >> index) || index >= DOUBLE_DEVICES) break;
+    devices.push_back(index);
+  }
+  return devices;
+}
+
+const std::vector<size_t>& visible() {
+  static const std::vector<size_t> devices = find_visible();
+  return devices;
+}
+
 C_Status count_devices(size_t* count) {
-  *count = DOUBLE_DEVICES;
+  *count = visible().size();
   return C_SUCCESS;
 }
 
 C_Status list_devices(size_t* devices) {
-  for (size_t index = 0; index < DOUBLE_DEVICES; ++index) devices[index] = index;
+  for (size_t index = 0; index < visible().size(); ++index) devices[index] = index;
   return C_SUCCESS;
 }
 
 // ---- memory
 
-// Leaves the file `used` beside the library: a test then knows that something has been put on a device.
-bool leave_mark() {
+// Leaves the file `used` beside the library: a test then knows that something has been put on a device. Where the variable
+// DOUBLE_USERS names a file, a line there says on which one, by the machine's number, and by which process.
+bool leave_mark(size_t device) {
   Dl_info self;
   if (dladdr(reinterpret_cast<void*>(&leave_mark), &self) == 0) return false;
   const std::string mark = std::string(self.dli_fname).substr(0, std::string(self.dli_fname).rfind('/')) + "/used";
   const int file = open(mark.c_str(), O_CREAT | O_WRONLY, 0600);
   if (file >= 0) close(file);
+  const char* const users = getenv("DOUBLE_USERS");
+  FILE* const list = users == nullptr ? nullptr : fopen(users, "a");
+  if (list != nullptr) {
+    fprintf(list, "%zu %d\n", device, static_cast<int>(getpid()));
+    fclose(list);
+  }
   return true;
 }
 
-C_Status allocate_on_device(const C_Device, void** pointer, size_t size) {
-  static const bool marked = leave_mark();
+C_Status allocate_on_device(const C_Device device, void** pointer, size_t size) {
+  static const bool marked = leave_mark(visible().at(device->id));
   return marked && posix_memalign(pointer, 256, std::max<size_t>(size, 1)) == 0 ? C_SUCCESS : C_FAILED;
 }
 
