@@ -154,18 +154,29 @@ def write_json(path: PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+class MissingFileError(InputError):
+    """There is nothing at a path."""
+
+
 def open_file(path: PathLike) -> BinaryIO:
-    """Open a file to be read.
+    """Open a file to be read; raises as `open_descriptor` does."""
+    descriptor = open_descriptor(path, os.O_RDONLY)
+    return io.BufferedReader(_NamedFile(str(path), "rb", opener=lambda *_: descriptor))
+
+
+def open_descriptor(path: PathLike, flags: int) -> int:
+    """Open a file by the flags of `os.open`; one that is made gets the mode 0644.
 
     Raises:
-        InputError: there is none, or it is a folder, a pipe, or a device, from which a reader could wait for ever.
-        OSError: it cannot be read now.
+        MissingFileError: there is none.
+        InputError: it is a folder, a pipe, or a device, for which a reader or a writer could wait for ever.
+        OSError: it cannot be opened now.
     """
     try:
-        # Without the flag, opening a pipe waits for its writer.
-        descriptor = os.open(str(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        # Without the flag, opening a pipe waits for its other end.
+        descriptor = os.open(str(path), flags | getattr(os, "O_NONBLOCK", 0), 0o644)
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{shown(path)}: no such file") from None
+        raise MissingFileError(f"{shown(path)}: no such file") from None
     except ValueError:
         raise InputError(f"{shown(path)}: not a name of a file") from None
     except OSError as error:
@@ -177,7 +188,7 @@ def open_file(path: PathLike) -> BinaryIO:
         os.close(descriptor)
         found = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
         raise InputError(f"{shown(path)}: {found}, expected a file")
-    return io.BufferedReader(_NamedFile(str(path), "rb", opener=lambda *_: descriptor))
+    return descriptor
 
 
 class _NamedFile(io.FileIO):
@@ -204,7 +215,8 @@ class _NamedFile(io.FileIO):
 _NO_FILE = {
     errno.ELOOP: "a link that leads back to itself",
     errno.ENAMETOOLONG: "a longer name than any file has",
-    errno.ENXIO: "a socket or a device, expected a file",
+    errno.EISDIR: "a folder, expected a file",
+    errno.ENXIO: "a pipe, a socket or a device, expected a file",
     errno.ENODEV: "a socket or a device, expected a file",
 }
 

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from stdc.errors import InputError
+from stdc.files import read_text
+
 _ROOT = Path(__file__).resolve().parents[1]
 
 #: Packages whose version can change a result.
@@ -54,16 +57,16 @@ def command() -> List[str]:
 
 def _checked_out(git: Path) -> Optional[str]:
     try:
-        head = (git / "HEAD").read_text(encoding="ascii").strip()
+        head = read_text(git / "HEAD").strip()
         if not head.startswith("ref: "):
             return head
         reference = head[len("ref: ") :]
         loose = git / reference
         if loose.exists():
-            return loose.read_text(encoding="ascii").strip()
-        for line in (git / "packed-refs").read_text(encoding="ascii").splitlines():
+            return read_text(loose).strip()
+        for line in read_text(git / "packed-refs").splitlines():
             if line.endswith(" " + reference):
                 return line.split(" ", 1)[0]
-    except (OSError, UnicodeDecodeError):
+    except (OSError, InputError):
         pass
     return None

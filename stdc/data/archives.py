@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Mapping, Named
 from stdc.data.cityscapes import ARCHIVES, HOW_TO_GET, Archive
 from stdc.data.layout import refuse_inside, stays_inside
 from stdc.errors import InputError, InputErrors, shown
-from stdc.files import fsync_folder, sync_files, write_json, write_text
+from stdc.files import fsync_folder, open_file, sync_files, write_json, write_text
 from stdc.progress import Progress
 
 #: A file in an extracted folder. It says that this program made the folder and may replace it.
@@ -87,7 +87,7 @@ def extract_archives(
         temporary.mkdir()
         for name, archive in expected.items():
             # One open file serves both, so that a file swapped between verifying and unpacking is never unpacked.
-            with paths[name].open("rb") as handle:
+            with open_file(paths[name]) as handle:
                 _verify(handle, paths[name], archive, progress)
                 entries = _safe_entries(handle, paths[name], archive.folder, limits)
                 _refuse_full_disk(temporary, sum(entry.file_size for entry in entries), name)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import struct
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, Optional, Tuple
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, Optional, Tuple
 
 import numpy as np
 
@@ -150,7 +151,7 @@ class _Blocks:
     def __init__(self, path: Path, digests: bytes) -> None:
         self._path = path
         self._known: Dict[int, np.ndarray] = {}
-        with path.open("rb") as file:
+        with _opened(path) as file:
             name, self.height, self.width, image, label = _HEAD.unpack(_exactly(file.read(_HEAD.size), _HEAD.size))
             if name != _FORMAT or image + label != digests:
                 raise DamagedFrameError(str(path))
@@ -165,7 +166,7 @@ class _Blocks:
 
     def touched(self, rows: range, columns: range) -> Iterator[Tuple[int, int, np.ndarray]]:
         """First row, first column and content of every block that a window touches."""
-        with self._path.open("rb", buffering=0) as file:
+        with _opened(self._path) as file:
             for row in range(rows.start - rows.start % _ROWS, rows.stop, _ROWS):
                 for column in range(columns.start - columns.start % _COLUMNS, columns.stop, _COLUMNS):
                     number = row // _ROWS * self._across + column // _COLUMNS
@@ -178,6 +179,15 @@ class _Blocks:
         if len(data) != _BLOCK_BYTES or crc32(data) != self._sums[number]:
             raise DamagedFrameError(str(self._path))
         return np.frombuffer(data, np.uint8)
+
+
+def _opened(path: Path) -> BinaryIO:
+    # Without O_NONBLOCK, a worker would wait for the writer of a pipe that has taken the frame's place.
+    descriptor = os.open(str(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DamagedFrameError(str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def _encode(entry: Entry, image: np.ndarray, label: np.ndarray) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ Every function returns the problems it found, one line each, so that one pass ov
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -18,7 +19,8 @@ from stdc.data.layout import IMAGE, INSTANCE_IDS, POLYGONS, READ_KINDS, Frame
 from stdc.data.layout import LABEL_IDS as LABEL_IDS_KIND
 from stdc.data.polygons import AnnotationError, parse_annotation, parse_document
 from stdc.data.verified import MAX_FILE_BYTES
-from stdc.errors import shown
+from stdc.errors import InputError, shown
+from stdc.files import open_file
 from stdc.units import Size, size_text
 
 #: instanceIds = label id * 1000 + number of the object (cityscapesscripts, json2instanceImg.py).
@@ -84,6 +86,9 @@ def check_frame(root: Path, checks: Checks, frame: Frame) -> FrameReport:
             data = _read(root / path)
         except ValueError as error:
             report.problems.append(f"{shown(path)}: {error}")
+            continue
+        except InputError as error:
+            report.problems.append(f"{error}")
             continue
         except OSError as error:
             report.problems.append(f"{shown(path)}: cannot be read ({error.strerror})")
@@ -216,10 +221,11 @@ def _decode(data: bytes, header: png.Header) -> np.ndarray:
 
 
 def _read(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ValueError(f"{size} bytes; more than {MAX_FILE_BYTES} are not supported")
-    return path.read_bytes()
+    with open_file(path) as handle:
+        size = os.fstat(handle.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            raise ValueError(f"{size} bytes; more than {MAX_FILE_BYTES} are not supported")
+        return handle.read()
 
 
 def _check_kind(data: bytes, color_type: int, bit_depth: int) -> Tuple[_Finding, png.Header]:

@@ -16,7 +16,8 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from stdc.data.frame_checks import Checks, FrameReport
 from stdc.data.layout import Frame
-from stdc.files import canonical_json, sha256_text, write_text
+from stdc.errors import InputError
+from stdc.files import canonical_json, open_file, sha256_text, write_text
 
 #: A file that was written this shortly before it was checked may change once more without a change of its times.
 _UNSETTLED_S = 0.1
@@ -96,10 +97,10 @@ class Journal:
     def _lines(self) -> Dict[Optional[str], Any]:
         """The lines that came whole, by key; whatever else lies there is ignored."""
         try:
-            if self._path.stat().st_size > _MAX_BYTES:
-                return {}
-            text = self._path.read_bytes().decode("utf-8", "replace")
-        except OSError:
+            with open_file(self._path) as handle:
+                data = handle.read(_MAX_BYTES + 1)
+            text = data.decode("utf-8", "replace") if len(data) <= _MAX_BYTES else ""
+        except (InputError, OSError):
             return {}
         found: Dict[Optional[str], Any] = {}
         for line in text.splitlines():

@@ -11,6 +11,7 @@ from stdc import recipe
 from stdc.data.layout import find_images
 from stdc.doctor import facts
 from stdc.errors import InputError
+from stdc.files import open_file
 from stdc.machine.devices import kernel_flags
 from stdc.machine.environment import asked_devices
 from stdc.published.reference import load_reference
@@ -214,7 +215,7 @@ def _on_disk(root: Path) -> Tuple[Size, int, int]:
 
 def _png_size(path: Path) -> Optional[Size]:
     """(height, width) from the header; None where there is none."""
-    with path.open("rb") as handle:
+    with open_file(path) as handle:
         head = handle.read(24)
     if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n":
         return None

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
+from stdc import files
 from stdc.progress import Log
 
 #: What a process may be doing. A step waits for data and trains; the rest happens now and then, and takes its time.
@@ -63,7 +64,8 @@ class Heartbeat:
     """
 
     def __init__(self, path: Optional[Path]) -> None:
-        self._descriptor = -1 if path is None else os.open(str(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        self._descriptor = -1 if path is None else files.open_descriptor(path, flags)
         self._count = 0
         self.beat(STARTING, 0)
 

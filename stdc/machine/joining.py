@@ -61,6 +61,13 @@ def announced(runs: Path, nodes: Nodes, argv: List[str], environment: Mapping[st
             path.unlink()
 
 
+#: What node 0 leaves, by the suffix of the file.
+_CONTENT: Dict[str, Dict[str, type]] = {
+    ".over": {"exit_code": int},
+    ".training": {"launch": str, "argv": list, "folder": str},
+}
+
+
 def begin(runs: Path, nodes: Nodes) -> None:
     """On node 0, before its workflow: forget what earlier starts of this job left."""
     for kind in ("training", "over"):
@@ -139,7 +146,14 @@ def _file(runs: Path, nodes: Nodes, kind: str) -> Path:
 
 def _read(path: Path) -> Optional[Dict[str, Any]]:
     try:
-        return dict(files.read_json(path))
+        found = files.read_json(path)
     except (InputError, OSError):
         # The file is not there yet, or is being replaced at this moment.
         return None
+    expected = _CONTENT[path.suffix]
+    sound = isinstance(found, dict) and all(type(found.get(key)) is kind for key, kind in expected.items())
+    if not sound or not all(isinstance(word, str) for word in found.get("argv", ())):
+        raise InputError(
+            f"{path}: node 0 leaves {' and '.join(expected)} there; remove the file and start the job again"
+        )
+    return dict(found)

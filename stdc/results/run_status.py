@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from stdc.errors import InputError
-from stdc.files import open_file, read_json
+from stdc.files import open_descriptor, open_file, read_json
 
 #: What a process says of itself while it is at work.
 ACTIVE = ("starting", "running", "evaluating", "saving")
@@ -134,8 +134,8 @@ def _state(folder: Path, status: Mapping[str, Any], silent_s: Optional[float]) -
 def _is_locked(path: Path) -> bool:
     """Whether a process holds the run's lock; it ends with the process, also at kill -9."""
     try:
-        descriptor = os.open(str(path), os.O_RDONLY)
-    except OSError:
+        descriptor = open_descriptor(path, os.O_RDONLY)
+    except (InputError, OSError):
         return False
     try:
         # Shared and let go at once: a trainer that starts at this instant tries again within a second.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
 from stdc import files
 from stdc.arrays import Arrays
 from stdc.errors import InputError
-from stdc.training.checkpoints import DamagedError
+from stdc.training.checkpoints import DamagedError, opened
 from stdc.weights import array_files
 
 #: What a checkpoint remembers: {"iteration", "miou", "sha256"}.
@@ -41,13 +42,17 @@ class BestWeights:
 
         Raises:
             DamagedError: the file is gone or damaged: the run could not end as it would have.
+            InputError: something else stands in its place.
             OSError: it cannot be read now.
         """
         path = self.path(record["iteration"])
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise DamagedError(f"{path}: the best weights so far are missing") from None
+        with opened(path) as handle:
+            size = os.fstat(handle.fileno()).st_size
+            if size > array_files.MAX_BYTES:
+                raise DamagedError(
+                    f"{path}: {size} bytes; the best weights so far have at most {array_files.MAX_BYTES}"
+                )
+            data = handle.read()
         if hashlib.sha256(data).hexdigest() != record["sha256"]:
             raise DamagedError(f"{path}: the SHA-256 of the best weights so far differs")
         return array_files.parse_safetensors(data, str(path))

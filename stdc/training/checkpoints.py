@@ -14,9 +14,10 @@ import dataclasses
 import errno
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, BinaryIO, Callable, Dict, List, Mapping, Optional
 
 from stdc import files
 from stdc.arrays import Arrays
@@ -30,6 +31,8 @@ _MODEL = "model.safetensors"
 _OPTIMIZER = "optimizer.safetensors"
 _AVERAGE = "average.safetensors"
 _HISTORY = "history.jsonl"
+#: A manifest has a thousand bytes, and what the loop remembers.
+_MOST_MANIFEST_BYTES = 1 << 24
 _CONTENTS = (_MODEL, _OPTIMIZER, _AVERAGE, _HISTORY)
 
 
@@ -164,7 +167,13 @@ def _load(path: Path, run_hash: str) -> Checkpoint:
             raise DamagedError(f"{path / _MANIFEST}: SHA-256 of the state differs")
         if manifest["iteration"] != int(path.name):
             raise DamagedError(f"{path / _MANIFEST}: is of iteration {manifest['iteration']}")
-        contents = {name: _read_verified(path / name, manifest["files"][name]["sha256"]) for name in _CONTENTS}
+        written = {
+            name: (int(manifest["files"][name]["bytes"]), manifest["files"][name]["sha256"]) for name in _CONTENTS
+        }
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise DamagedError(f"{path / _MANIFEST}: not a checkpoint's manifest ({error!r})") from None
+    contents = {name: _read_verified(path / name, *written[name]) for name in _CONTENTS}
+    try:
         return Checkpoint(
             int(manifest["iteration"]),
             array_files.parse_safetensors(contents[_MODEL], str(path / _MODEL)),
@@ -173,17 +182,17 @@ def _load(path: Path, run_hash: str) -> Checkpoint:
             contents[_HISTORY].decode("utf-8"),
             array_files.parse_safetensors(contents[_AVERAGE], str(path / _AVERAGE)),
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DamagedError(f"{path / _MANIFEST}: not a checkpoint's manifest ({error!r})") from None
+    except ValueError as error:
+        raise DamagedError(f"{path}: not a checkpoint ({error!r})") from None
     except InputError as error:
         raise DamagedError(str(error)) from None
 
 
 def _read_manifest(path: Path) -> Mapping[str, Any]:
+    with opened(path) as handle:
+        data = handle.read(_MOST_MANIFEST_BYTES)
     try:
-        manifest = json.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        raise DamagedError(f"{path}: no such file") from None
+        manifest = json.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise DamagedError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(manifest, dict):
@@ -191,14 +200,33 @@ def _read_manifest(path: Path) -> Mapping[str, Any]:
     return manifest
 
 
-def _read_verified(path: Path, sha256: str) -> bytes:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DamagedError(f"{path}: no such file") from None
+def _read_verified(path: Path, size: int, sha256: str) -> bytes:
+    with opened(path) as handle:
+        found = os.fstat(handle.fileno()).st_size
+        if found != size:
+            raise DamagedError(f"{path}: {found} bytes, {_MANIFEST} says {size}")
+        data = handle.read()
     if hashlib.sha256(data).hexdigest() != sha256:
         raise DamagedError(f"{path}: SHA-256 differs from the one in {_MANIFEST}")
     return data
+
+
+def opened(path: Path) -> BinaryIO:
+    """Open a file of a checkpoint, or one that it refers to.
+
+    Raises:
+        DamagedError: it is gone.
+        InputError: something else stands in its place, which somebody must have put there: nothing is given up for it.
+        OSError: it cannot be read now.
+    """
+    try:
+        return files.open_file(path)
+    except files.MissingFileError as error:
+        raise DamagedError(str(error)) from None
+    except InputError as error:
+        raise InputError(
+            f"{error}; put the file back, or remove what stands there to go on from an earlier checkpoint"
+        ) from None
 
 
 def _no_space(folder: Path, checkpoint: Checkpoint, number: int) -> str:

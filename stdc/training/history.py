@@ -37,7 +37,7 @@ class History:
 
     def text(self) -> str:
         """All of it, for a checkpoint."""
-        return self.path.read_text(encoding="utf-8")
+        return files.read_text(self.path, "a history")
 
     def close(self) -> None:
         """Close the file; no event can be added any more."""
@@ -51,7 +51,7 @@ def read_history(path: Path) -> List[Dict[str, Any]]:
         ValueError: another line is no JSON; names its number.
     """
     events = []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = files.read_text(path, "a history").split("\n")
     for number, line in enumerate(lines, start=1):
         if not line:
             continue

@@ -58,7 +58,8 @@ class RunFolder:
             TimeoutError: still held after `limit_s` seconds.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with self.lock.open("a+", encoding="utf-8") as handle:
+        descriptor = files.open_descriptor(self.lock, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        with os.fdopen(descriptor, "a+", encoding="utf-8") as handle:
             deadline = time.monotonic() + limit_s
             waiting = False
             while not _try_lock(handle, self.path, log):

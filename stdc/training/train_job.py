@@ -295,7 +295,7 @@ class TrainJob:
 
         outputs, folder = self.outputs, prepared.folder
         model, best = trainer.result()
-        files.write_text(outputs.history, folder.history.read_text(encoding="utf-8"))
+        files.write_text(outputs.history, files.read_text(folder.history, "a history"))
         if outputs.vdl is not None:
             write_visualdl(folder, outputs.vdl)
         files.write_json(outputs.provenance, self._provenance(prepared))

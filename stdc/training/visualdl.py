@@ -73,7 +73,8 @@ def write_visualdl(folder: RunFolder, output: Path) -> None:
     try:
         log = ScalarLog(temporary, events)
         for path in pictures:
-            picture = cv2.imread(str(path))
+            data = files.read_bytes(path)
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
             if picture is None:
                 raise RunError(f"{path}: not a readable picture; delete it and start again")
             log.picture(path.stem, picture[..., ::-1], int(path.parent.name))

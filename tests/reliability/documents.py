@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import made_results
+import other_things
 import yaml
 from mutations import ODD_VALUES, Chance, Mutation, damage, spoil_json
 
@@ -272,13 +272,7 @@ def _other_line(data: bytes, chance: Chance) -> bytes:
     return b"\n".join(lines)
 
 
-OTHER_THINGS: Dict[str, Callable[[Path], Any]] = {
-    "folder": lambda path: path.mkdir(),
-    "pipe": os.mkfifo,
-    "device": lambda path: path.symlink_to("/dev/zero"),
-    "loop": lambda path: path.symlink_to(path),
-    "gone": lambda path: None,
-}
+OTHER_THINGS: Dict[str, Callable[[Path], Any]] = {**other_things.OTHER_THINGS, "gone": lambda path: None}
 
 
 def shorten() -> None:

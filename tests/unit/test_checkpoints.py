@@ -7,8 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from other_things import OTHER_THINGS, put
 
+from stdc import files
+from stdc.errors import InputError
 from stdc.training import checkpoints
+from stdc.training.best import BestWeights
 from stdc.training.checkpoints import Checkpoint
 
 RUN = "a" * 64
@@ -103,14 +107,14 @@ def test_checkpoint_that_cannot_be_read_now_is_an_error_and_not_damage(tmp_path,
     """One I/O error must not start a run over from an older checkpoint, whose saves would then delete the newer one."""
     for iteration in (1, 2):
         checkpoints.save(tmp_path, make(iteration), RUN, keep=3)
-    read_bytes = Path.read_bytes
+    named = files._NamedFile._named
 
-    def failing(path):
-        if path == tmp_path / "00000002" / name:
-            raise OSError(errno.EIO, "Input/output error", str(path))
-        return read_bytes(path)
+    def failing(self):
+        if Path(self.name) == tmp_path / "00000002" / name:
+            raise OSError(errno.EIO, "Input/output error")
+        return named(self)
 
-    monkeypatch.setattr(Path, "read_bytes", failing)
+    monkeypatch.setattr(files._NamedFile, "_named", failing)
     with pytest.raises(OSError, match="Input/output error"):
         load(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000001", "00000002"]
@@ -139,3 +143,30 @@ def test_full_disk_and_used_up_quota_are_told_and_leave_what_was_there(tmp_path,
     assert error.value.errno == number
     assert [path.name for path in tmp_path.iterdir()] == ["00000001"]
     assert load(tmp_path)[0].iteration == 1
+
+
+@pytest.mark.parametrize("kind", OTHER_THINGS)
+@pytest.mark.parametrize("name", ["model.safetensors", "history.jsonl", "manifest.json"])
+def test_something_else_in_the_place_of_a_file_ends_in_words_and_nothing_is_given_up(tmp_path, name, kind):
+    checkpoints.save(tmp_path, make(1), RUN, keep=3)
+    put(kind, checkpoints.save(tmp_path, make(2), RUN, keep=3) / name)
+    with pytest.raises(InputError, match=rf"00000002/{name}: a .*; put the file back, or remove what stands there"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", OTHER_THINGS)
+def test_something_else_in_the_place_of_the_best_weights_ends_in_words(tmp_path, kind):
+    best = BestWeights(tmp_path)
+    record = best.keep({"w": np.ones(3, np.float32)}, 4, 0.5)
+    put(kind, best.path(4))
+    with pytest.raises(InputError, match=r"00000004\.safetensors: a .*; put the file back, or remove"):
+        best.read(record)
+
+
+def test_file_that_grew_without_end_is_not_read(tmp_path):
+    checkpoints.save(tmp_path, make(1), RUN, keep=3)
+    # Takes no disk, and does not fit into any memory.
+    os.truncate(checkpoints.save(tmp_path, make(2), RUN, keep=3) / "model.safetensors", 1 << 42)
+    os.truncate(checkpoints.save(tmp_path, make(3), RUN, keep=3) / "manifest.json", 1 << 42)
+    found, said = load(tmp_path)
+    assert found.iteration == 1 and len(said) == 2 and "4398046511104 bytes" in said[1]

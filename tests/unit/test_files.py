@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from other_things import OTHER_THINGS
 
 from stdc import files
 from stdc.errors import InputError
@@ -15,17 +16,11 @@ from stdc.stages import read_configuration
 
 
 def make(kind: str, path: Path) -> None:
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
+    if kind in OTHER_THINGS:
+        OTHER_THINGS[kind](path)
     elif kind == "socket":
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(str(path))
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    elif kind == "loop":
-        path.symlink_to(path)
     elif kind == "dead link":
         path.symlink_to("nowhere")
 

@@ -12,6 +12,7 @@ from typing import Any, Iterator, List
 
 import numpy as np
 import pytest
+from other_things import OTHER_THINGS
 from PIL import Image
 
 from stdc.data import frame_cache
@@ -79,7 +80,7 @@ def test_a_window_reads_only_the_blocks_that_it_touches(
     assert len(reads) == 9
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "head", "gone", "folder"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "head", "gone", "folder", "pipe", "device", "loop"])
 def test_damaged_frame_is_made_anew(entries: List[Entry], cache: FrameCache, damage: str) -> None:
     expected = samples(crops(entries, cache))
     (path,) = cache.folder.glob(f"{entries[1].frame}*")
@@ -88,8 +89,8 @@ def test_damaged_frame_is_made_anew(entries: List[Entry], cache: FrameCache, dam
     if damage in ("flip", "head"):
         content[len(content) // 2 if damage == "flip" else 90] ^= 1
     path.unlink()
-    if damage == "folder":
-        path.mkdir()
+    if damage in OTHER_THINGS:
+        OTHER_THINGS[damage](path)
     elif damage != "gone":
         path.write_bytes(content[: {"cut": len(content) - 1, "empty": 0}.get(damage, len(content))])
     assert samples(crops(entries, cache)) == expected

@@ -14,7 +14,7 @@ from typing import List
 
 import pytest
 
-from stdc.errors import RunError, StoppedError
+from stdc.errors import InputError, RunError, StoppedError
 from stdc.machine import joining
 from stdc.machine.nodes import Nodes
 
@@ -118,3 +118,19 @@ def test_waiting_has_a_limit_and_obeys_a_stop(tmp_path: Path) -> None:
 def test_nothing_is_announced_where_nobody_waits(tmp_path: Path, nodes: Nodes, environment: dict) -> None:
     with joining.announced(tmp_path, nodes, [sys.argv[0]], environment) as same:
         assert same == nodes and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("over", "{}"),
+        ("over", '{"exit_code": "0"}'),
+        ("over", "[1]"),
+        ("training", '{"launch": "a"}'),
+        ("training", '{"launch": "a", "argv": [1], "folder": "."}'),
+    ],
+)
+def test_what_node_0_would_not_leave_is_refused_in_words(tmp_path: Path, kind: str, text: str) -> None:
+    joining._file(tmp_path, OTHER, kind).write_text(text)
+    with pytest.raises(InputError, match=rf"\.{kind}: node 0 leaves .* there; remove the file"):
+        joining.follow(tmp_path, OTHER, lambda _: None, 5)

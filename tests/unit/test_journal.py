@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from other_things import OTHER_THINGS, put
 from PIL import Image
 from programs import assert_refused, run_program
 
@@ -98,6 +99,13 @@ def test_changed_file_is_read_again(settled, stopped, counted, change):
     assert len(counted) == 6
     assert "berlin_000000_000019" in counted
     assert manifest == check_dataset(settled, "any")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", sorted(set(OTHER_THINGS) - {"folder"}))
+def test_something_else_in_the_place_of_a_journal_is_no_journal(settled, stopped, counted, kind):
+    put(kind, stopped)
+    assert check_dataset(settled, "any", journal=stopped) == check_dataset(settled, "any")
 
 
 def test_damaged_journal_costs_only_its_damaged_lines(settled, stopped, counted):

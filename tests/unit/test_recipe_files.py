@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_read_now_is_a_fault_and_no_wrong_recipe(
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(recipe_files.plain_files, "read_bytes", fail)
     with pytest.raises(SystemExit) as ended:
         recipe_files.refuse_bad(["--configfile", str(path)])
     assert ended.value.code == 1

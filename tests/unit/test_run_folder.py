@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from other_things import OTHER_THINGS
 
+from stdc.errors import InputError
+from stdc.machine.heartbeat import Heartbeat
 from stdc.training.run_folder import RunFolder
 
 
@@ -63,6 +66,18 @@ def test_file_system_without_locks_is_told_and_the_run_goes_on(tmp_path, monkeyp
     with RunFolder(tmp_path).locked(lines.append, limit_s=1):
         pass
     assert len(lines) == 1 and "has no locks" in lines[0]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", OTHER_THINGS)
+def test_something_else_in_the_place_of_lock_or_heartbeat_ends_in_words(tmp_path: Path, kind: str) -> None:
+    folder = RunFolder(tmp_path)
+    for path in (folder.lock, folder.heartbeat):
+        OTHER_THINGS[kind](path)
+    with pytest.raises(InputError, match=r"/lock: a .*"), folder.locked(lambda _: None):
+        pass
+    with pytest.raises(InputError, match=r"/heartbeat: a .*"):
+        Heartbeat(folder.heartbeat)
 
 
 def test_status_names_state_process_and_machine(tmp_path):

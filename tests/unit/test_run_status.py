@@ -103,10 +103,12 @@ def test_damaged_status_files_are_no_obstacle(tmp_path, text):
     assert "30" in as_table([run], None)
 
 
-@pytest.mark.parametrize("name", ["status.json", "history.jsonl"])
+@pytest.mark.parametrize("name", ["status.json", "history.jsonl", "lock"])
 def test_a_pipe_or_a_device_in_a_run_folder_keeps_nobody_waiting(tmp_path, name):
     for number, kind in enumerate((os.mkfifo, lambda path: path.symlink_to("/dev/zero"))):
-        kind(write_run(tmp_path / "runs", f"{number}" * 16) / name)
+        path = write_run(tmp_path / "runs", f"{number}" * 16) / name
+        path.unlink(missing_ok=True)
+        kind(path)
     assert [run.state for run in read_runs(tmp_path / "runs", tmp_path / "results", NOW)] == ["unknown"] * 2
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from other_things import OTHER_THINGS
 
 LIB = Path(__file__).resolve().parents[2] / "workflow" / "lib"
 sys.path.insert(0, str(LIB))
@@ -184,6 +185,22 @@ def test_lock_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     (tmp_path / session.LOCK_FILE).mkdir()
     with pytest.raises(PermissionError, match=r"stdc\.lock: Is a directory; work in a folder of your own"):
         session.hold_lock(tmp_path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", OTHER_THINGS)
+def test_what_is_no_file_keeps_snakemake_from_nothing(tmp_path: Path, kind: str) -> None:
+    """Something else stands in the place of each file that is read before or after the jobs."""
+    for name in (session.LOCK_FILE, "verdict.json", "summary.json", "a.json", "logs/train/x.log.error.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        OTHER_THINGS[kind](tmp_path / name)
+    with pytest.raises(PermissionError, match=r"stdc\.lock: "):
+        session.hold_lock(tmp_path)
+    session.is_free(tmp_path)
+    assert session.closing_lines(tmp_path) == session.sweep_lines(tmp_path) == []
+    assert session.last_words(tmp_path / "a.json") == [] and session.errors(tmp_path / "logs") == {}
+    with pytest.raises(OSError, match=r"a\.json"):
+        session.stale_files({str(tmp_path / "a.json"): "{}"})
 
 
 def test_last_words_of_a_log_that_is_not_there_are_none(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
+import plain_files
 import yaml
 
 #: Options that take several values, and of which Snakemake keeps only the last mention.
@@ -130,7 +131,7 @@ def _profile(name: str, home: Path, read: Callable[[str], Any] = plain) -> Mappi
     for folder in folders:
         for file in sorted(folder.glob("config*.yaml")) if folder.is_dir() else []:
             try:
-                settings = read(file.read_text(encoding="utf-8"))
+                settings = read(plain_files.read_text(file))
             except (OSError, ValueError, yaml.YAMLError, RecursionError):
                 # Snakemake refuses it in words of its own.
                 continue

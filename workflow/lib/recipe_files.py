@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import re
-import stat
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Set
 
 import command_line
+import plain_files
 import yaml
 
 #: A recipe has a few thousand bytes.
@@ -105,21 +105,19 @@ def named(argv: Sequence[str]) -> List[str]:
 
 def _text(path: Path) -> str:
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise RecipeError(f"{path}: not a file; a recipe is read more than once")
-        with path.open("rb") as handle:
-            data = handle.read(MOST_BYTES + 1)
+        data = plain_files.read_bytes(path, MOST_BYTES + 1)
+    except plain_files.NotAFileError:
+        raise RecipeError(f"{path}: not a file; a recipe is read more than once") from None
     except (FileNotFoundError, NotADirectoryError):
         raise RecipeError(f"{path}: no such file") from None
     except ValueError:
         raise RecipeError(f"{str(path)!r}: not a name of a file") from None
     except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.ENAMETOOLONG):
+        if error.errno not in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV):
             raise
         raise RecipeError(f"{path}: {error.strerror}") from None
     if len(data) > MOST_BYTES:
-        raise RecipeError(f"{path}: {status.st_size} bytes; a recipe has at most {MOST_BYTES}")
+        raise RecipeError(f"{path}: {path.stat().st_size} bytes; a recipe has at most {MOST_BYTES}")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

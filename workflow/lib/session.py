@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import IO, Dict, Iterable, List, Mapping, NamedTuple, NoReturn, Optional, Sequence
 
+import plain_files
 import work_folders
 from terminal import FailedJob
 
@@ -28,6 +29,7 @@ CLOCK_TOLERANCE_S = 1.0
 TEMPORARY_BYTES = 1 << 20
 #: Error numbers with which a file system without locks answers.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_LOG_END_BYTES = 1 << 20
 #: What programs leave beside their logs (workflow/scripts/program.py), and their exit codes.
 ERROR_SUFFIX = ".error.json"
 EXIT_INPUT = 2
@@ -105,6 +107,9 @@ def hold_lock(folder: Path) -> Optional[IO[str]]:
         PermissionError: the file cannot be opened: it is another user's, say; the text says why.
     """
     try:
+        if (folder / LOCK_FILE).is_fifo() or (folder / LOCK_FILE).is_char_device():
+            # Their holder could not be read from them.
+            raise plain_files.NotAFileError(errno.EINVAL, "not a file", str(folder / LOCK_FILE))
         handle = (folder / LOCK_FILE).open("a+", encoding="utf-8")
     except OSError as error:
         raise PermissionError(
@@ -162,21 +167,30 @@ def be_patient() -> None:
 def is_free(folder: Path) -> bool:
     """Whether no other run is at work in a working directory; never waits, and leaves no lock."""
     try:
-        with (folder / LOCK_FILE).open("r", encoding="utf-8") as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return True
+        # Where a pipe stands there, opening it would wait for its writer.
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno in NO_LOCKS
+    finally:
+        os.close(descriptor)
     return True
 
 
 def stale_files(texts: Mapping[str, str]) -> List[Path]:
-    """Files that exist and do not hold the text that they should, with the newline that ends it."""
+    """Files that exist and do not hold the text that they should, with the newline that ends it.
+
+    Raises:
+        OSError: what stands there is no file, or cannot be read now.
+    """
     stale = []
     for name, text in texts.items():
+        wanted = f"{text}\n".encode()
         with contextlib.suppress(FileNotFoundError):
-            if Path(name).read_bytes() != f"{text}\n".encode():
+            if plain_files.read_bytes(Path(name), len(wanted) + 1) != wanted:
                 stale.append(Path(name))
     return stale
 
@@ -206,7 +220,7 @@ def errors(logs: Path) -> Dict[str, ProgramError]:
     found = {}
     for path in sorted(logs.glob(f"*/*{ERROR_SUFFIX}")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(plain_files.read_text(path))
             error = ProgramError(str(content["program"]), int(content["exit_code"]), str(content["message"]))
         except (OSError, ValueError, KeyError, TypeError):
             # The program was killed while it wrote this file; its log has the words.
@@ -281,7 +295,7 @@ def memory_words(kills: int, limit: Optional[int]) -> Optional[str]:
 def closing_lines(results: Path) -> List[str]:
     """The verdict and the page of a finished run; nothing where there is none."""
     try:
-        verdict = json.loads((results / "verdict.json").read_text(encoding="utf-8"))
+        verdict = json.loads(plain_files.read_text(results / "verdict.json"))
         lines = [f"{verdict['verdict']}: {verdict['summary']}"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
@@ -291,7 +305,7 @@ def closing_lines(results: Path) -> List[str]:
 def sweep_lines(results: Path) -> List[str]:
     """The table and the page of a finished sweep; nothing where there is none."""
     try:
-        summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads(plain_files.read_text(results / "summary.json"))
         lines = [str(line) for line in summary["lines"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
@@ -301,7 +315,7 @@ def sweep_lines(results: Path) -> List[str]:
 def last_words(log: Path, lines: int = 12) -> List[str]:
     """The end of a program's log, without empty lines."""
     try:
-        text = log.read_text(encoding="utf-8", errors="replace")
+        text = plain_files.read_bytes(log, _LOG_END_BYTES, from_end=True).decode("utf-8", "replace")
     except OSError:
         return []
     return [line for line in text.splitlines() if line.strip()][-lines:]

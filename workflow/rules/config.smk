@@ -53,7 +53,10 @@ def refresh_stage_files():
     results of an earlier recipe up to date. So a file that does not hold what this recipe says is written anew before
     Snakemake looks at times. A dry run only says so.
     """
-    stale = session.stale_files(TEXTS)
+    try:
+        stale = session.stale_files(TEXTS)
+    except OSError as error:
+        stop([f"{error.filename}: {error.strerror}; remove it, and it is made anew"], code=1)
     if not stale or not workflow.is_main_process:
         return
     if workflow.output_settings.dryrun:

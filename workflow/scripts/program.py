@@ -202,7 +202,7 @@ def run(
             # An error file left by an earlier start says nothing about this one.
             with contextlib.suppress(FileNotFoundError):
                 error_file(path).unlink()
-            log = Log(path.open("a", encoding="utf-8", errors="backslashreplace"))
+            log = Log(_opened(path))
             log.write(f"{built.prog}: started as process {os.getpid()} on {os.uname().nodename}\n")
             sys.stderr = Tee(terminal, log)  # type: ignore[assignment]
         main(built.parse_args(argv))
@@ -272,6 +272,17 @@ def _log_of(argv: List[str]) -> Optional[Path]:
     return None
 
 
+def _opened(path: Path) -> TextIO:
+    """The file of `--log`, at its end. A pipe that nobody reads is an error; opening it would wait for a reader."""
+    return open(path, "a", encoding="utf-8", errors="backslashreplace", opener=_at_once)
+
+
+def _at_once(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
 def _failed_import(kind: Any, error: BaseException, trace: Any) -> None:
     """Tell a module that is missing when a program's own imports run, before it can call `run`."""
     if not isinstance(error, ImportError):
@@ -280,7 +291,7 @@ def _failed_import(kind: Any, error: BaseException, trace: Any) -> None:
     path, log = _log_of(sys.argv[1:]), None
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        log = Log(path.open("a", encoding="utf-8", errors="backslashreplace"))
+        log = Log(_opened(path))
     _told(Path(sys.argv[0]).stem, EXIT_FAULT, _missing_module(error), sys.stderr, log, path)
 
 
