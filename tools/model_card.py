@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scrip
 import program
 from stdc.files import read_json, write_text
 from stdc.report.model_card import VERDICT, model_card
+from stdc.results.folder import require_folder
 from stdc.results.shapes import check
 
 
@@ -23,6 +24,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(options: argparse.Namespace) -> None:
+    require_folder(options.results)
     verdict_path = options.results / "verdict.json"
     verdict = read_json(verdict_path)
     check(verdict_path, verdict, VERDICT, "run report again")

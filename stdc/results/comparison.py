@@ -13,7 +13,7 @@ from stdc.data.labels import TRAIN_NAMES
 from stdc.errors import InputError
 from stdc.evaluation.metrics import mean_score
 from stdc.published.recipe_diff import shown
-from stdc.results.folder import DATASETS, ReportStage, SeedResult, read_report_stage, read_seed
+from stdc.results.folder import DATASETS, ReportStage, SeedResult, read_report_stage, read_seed, require_folder
 from stdc.results.formatting import NONE, number, percent, short_hash
 from stdc.results.segments import training_seconds
 from stdc.units import clock_text, size_text
@@ -100,6 +100,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: a file is missing or damaged.
     """
+    require_folder(folder)
     stage = read_report_stage(folder / "config" / "report.json")
     seeds = [read_seed(folder / f"seed{seed}", seed) for seed in stage.run.seeds]
     return Run(stage.run.name, folder, stage, seeds)

@@ -126,6 +126,16 @@ class Results:
         return min((images for images in found if images is not None), default=None)
 
 
+def require_folder(folder: Path) -> None:
+    """A mistyped name is told as such, and not as a missing file below it.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; name a results folder, such as results/mini")
+
+
 def read_report_stage(path: Path) -> ReportStage:
     """The configuration of the report stage.
 

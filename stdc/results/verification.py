@@ -19,7 +19,15 @@ from stdc.files import canonical_json, read_json, sha256_file, sha256_text
 from stdc.progress import Log
 from stdc.published.reference import load_reference
 from stdc.published.verdict import judge
-from stdc.results.folder import ReportStage, Results, read_dataset_manifest, read_metrics, read_report_stage, read_seed
+from stdc.results.folder import (
+    ReportStage,
+    Results,
+    read_dataset_manifest,
+    read_metrics,
+    read_report_stage,
+    read_seed,
+    require_folder,
+)
 
 OK, DIFFERS, NOT_HERE = "ok", "DIFFERS", "not here"
 
@@ -66,8 +74,7 @@ def verify(folder: Path, *, resources: Path, dataset: Optional[Path], digests: D
     Raises:
         InputError: no results folder, or a file of it is damaged.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; name a results folder, such as results/mini")
+    require_folder(folder)
     stage = read_report_stage(folder / "config" / "report.json")
     findings: List[Finding] = []
     manifest_path = None

@@ -22,6 +22,8 @@ from stdc.units import clock_text
 #: Seconds between lines of progress: no oftener than the first, no rarer than the second.
 _LINE_LEAST_S = 5.0
 _LINE_MOST_S = 60.0
+#: Of the history, what the status tells the newest of.
+_FIGURES = ("loss", "lr", "images_per_s", "reader_wait_share", "miou")
 
 #: Weight of the newest interval in the smoothed time of a step.
 _NEWEST = 0.3
@@ -110,8 +112,9 @@ class Recorder(SilentRecorder):
 
     def begin(self, iteration: int, history: str, best: Optional[Mapping[str, Any]]) -> None:
         self._history = History(self.folder.history, history)
+        events = read_history(self.folder.history)
         if self.loop.visualdl:
-            self._scalars = ScalarLog(self.folder.vdl, read_history(self.folder.history))
+            self._scalars = ScalarLog(self.folder.vdl, events)
         segments = self.folder.read_segments()
         if not segments and self.folder.segments.exists():
             self.log(f"{self.folder.segments}: not readable; the provenance begins with this start of the run")
@@ -126,7 +129,9 @@ class Recorder(SilentRecorder):
             }
         )
         self._write_segments(iteration)
-        self._known = {"iteration": iteration, "iterations": self.schedule.iterations, "best": best}
+        # What was found before this start: a run that goes on, or was finished already, is told with its figures.
+        before = {key: event[key] for event in events for key in _FIGURES if key in event}
+        self._known = {**before, "iteration": iteration, "iterations": self.schedule.iterations, "best": best}
         self.state("running")
 
     def log(self, line: str) -> None:

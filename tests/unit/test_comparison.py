@@ -164,4 +164,4 @@ def test_program_prints_a_table_and_writes_a_page(tmp_path):
     assert "mIoU" in done.stdout and "training, images/s" in done.stdout
     assert "<html" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert json.loads(run_program("compare", a, b, "--json").stdout)["labels"] == ["a", "b"]
-    assert_refused(run_program("compare", a, tmp_path / "none"), "report.json: no such file")
+    assert_refused(run_program("compare", a, tmp_path / "none"), "none: no such folder; name a results folder")

@@ -108,6 +108,13 @@ def test_status_says_who_does_what_in_every_state(recorder):
     assert json.loads(recorder.folder.diverged.read_text())["losses"] == {"loss": "nan"}
 
 
+def test_status_of_a_run_that_goes_on_tells_what_was_found_before(recorder):
+    events = [{"iteration": 40, "loss": 3.0, "images_per_s": 9.0}, {"iteration": 50, "miou": 0.25}]
+    recorder.begin(60, "".join(json.dumps(event) + "\n" for event in events), None)
+    told = status(recorder)
+    assert (told["iteration"], told["loss"], told["images_per_s"], told["miou"]) == (60, 3.0, 9.0, 0.25)
+
+
 def test_segments_of_an_interrupted_run_add_up_to_it(recorder):
     recorder.begin(0, "", None)
     recorder.saved(40)

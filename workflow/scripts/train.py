@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import program
 from stdc.machine import leases, ranks
+from stdc.units import counted
 
 if TYPE_CHECKING:
     from stdc.machine.nodes import Nodes
@@ -151,7 +152,7 @@ def _workers(asked: int, devices: int) -> int:
     cpus = usable_cpus()
     most = max(1, 2 * cpus // devices)
     if asked > most and not ranks.in_rank():
-        log(f"{most} data workers per device, not {asked}: this process may use {cpus} CPUs")
+        log(f"{counted(most, 'data worker')} per device, not {asked}: this process may use {cpus} CPUs")
     return min(asked, most)
 
 
