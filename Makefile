@@ -17,8 +17,9 @@ SNAKEFILES := Snakefile workflow/rules
 
 # Options for snakemake and pytest: make run ARGS="--config seeds=[0,1]", make test ARGS="-k lists".
 ARGS :=
-# Test files that run at a time: make test TESTS_AT_A_TIME=1 on a machine with little memory (each takes up to 3 GB).
-TESTS_AT_A_TIME := 2
+# Test files that run at a time, one more than most machines of a CI have processors, since many tests wait for a limit or
+# for a disk: make test TESTS_AT_A_TIME=1 on a machine with little memory (each takes up to 3 GB).
+TESTS_AT_A_TIME := 3
 # Results folder of make crate: make crate RESULTS=results/mini ARGS="--license <address of a license>"
 RESULTS := results/mini
 
@@ -38,7 +39,7 @@ status: setup ## what every run is doing, and which run folders no result needs 
 	@$(TRAIN) tools/status.py $(ARGS)
 
 test: setup lint ## set up, lint, and run every test
-	@$(TRAIN) -m pytest -n $(TESTS_AT_A_TIME) --dist loadfile $(ARGS)
+	@$(TRAIN) -m pytest -n $(TESTS_AT_A_TIME) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup ## style, formatting, Python 3.8 floor, types, Snakemake's and Docker's linters
 	@ruff check .

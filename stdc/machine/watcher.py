@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, NamedTuple
 
 from stdc import files
 from stdc.errors import InputError, OutOfMemoryError, RunError, StdcError, StoppedError, UnusableKernelError
@@ -58,12 +58,25 @@ def run_ranks(
         StoppedError: the ranks saved and ended on request.
         RunError: a rank failed or gave no sign of life; the message names the first one and quotes it.
     """
+    run = _Run(argv, device, world_size, folder, limits, log, nodes)
     with StopRequest() as stop:
         presence = _gather(folder, nodes, limits)
         try:
-            _run_launcher(argv, device, world_size, folder, limits, log, nodes, stop, presence)
+            _launch(run, stop, presence)
         finally:
             presence.close()
+
+
+class _Run(NamedTuple):
+    """What `run_ranks` was asked for."""
+
+    argv: List[str]
+    device: str
+    world_size: int
+    folder: Path
+    limits: Limits
+    log: Log
+    nodes: Nodes
 
 
 def _gather(folder: Path, nodes: Nodes, limits: Limits) -> Heartbeat:
@@ -90,27 +103,20 @@ def _gather(folder: Path, nodes: Nodes, limits: Limits) -> Heartbeat:
     return presence
 
 
-def _run_launcher(
-    argv: List[str],
-    device: str,
-    world_size: int,
-    folder: Path,
-    limits: Limits,
-    log: Log,
-    nodes: Nodes,
-    stop: StopRequest,
-    presence: Heartbeat,
-) -> None:
+def _launch(run: _Run, stop: StopRequest, presence: Heartbeat) -> None:
+    """Start the launcher of this node, and watch it until it ends."""
+    folder, nodes = run.folder, run.nodes
     logs = _logs(folder, nodes.number)
-    command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(world_size // nodes.count)]
-    inherited = _rank_environment(device, folder, nodes.count)
+    share = run.world_size // nodes.count
+    command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(share)]
+    inherited = _rank_environment(run.device, folder, nodes.count)
     if nodes.count > 1:
         command += ["--nnodes", str(nodes.count), "--rank", str(nodes.number), "--master", nodes.master]
         route = find_route(nodes.master, os.environ)
         if route is not None:
             command += ["--host", route.address]
             inherited.setdefault("GLOO_SOCKET_IFNAME", route.interface)
-    command += ["--log_dir", str(logs), *argv]
+    command += ["--log_dir", str(logs), *run.argv]
     with (logs / "launcher.log").open("wb") as output:
         launcher = subprocess.Popen(
             command,
@@ -122,9 +128,9 @@ def _run_launcher(
             start_new_session=True,
             preexec_fn=_start_launcher,
         )
-        watcher = _Watcher(launcher, folder, world_size, limits, log, nodes, presence)
+        watcher = _Watcher(launcher, run, presence)
         try:
-            code = watcher.run(stop)
+            code = watcher.watch(stop)
         finally:
             # Whatever ends the watching, no rank may outlive it.
             _end_group(launcher)
@@ -135,25 +141,17 @@ def _run_launcher(
 class _Watcher:
     """Follows launcher and ranks until they end, and the other nodes."""
 
-    def __init__(
-        self,
-        launcher: subprocess.Popen,
-        folder: Path,
-        world_size: int,
-        limits: Limits,
-        log: Log,
-        nodes: Nodes,
-        presence: Heartbeat,
-    ) -> None:
-        self.launcher, self.folder, self.log, self.nodes, self.presence = launcher, folder, log, nodes, presence
-        names = {f"rank {rank}": heartbeat_file(folder, rank) for rank in range(world_size)}
-        self.watch = Watch(names, limits)
-        others = set(range(nodes.count)) - {nodes.number}
-        self.neighbors = Watch({f"node {number}": _node_file(folder, number) for number in others}, limits)
+    def __init__(self, launcher: subprocess.Popen, run: _Run, presence: Heartbeat) -> None:
+        self.launcher, self.folder, self.log, self.presence = launcher, run.folder, run.log, presence
+        self.nodes = run.nodes
+        names = {f"rank {rank}": heartbeat_file(run.folder, rank) for rank in range(run.world_size)}
+        self.ranks = Watch(names, run.limits)
+        others = set(range(run.nodes.count)) - {run.nodes.number}
+        self.neighbors = Watch({f"node {number}": _node_file(run.folder, number) for number in others}, run.limits)
         # One node tells the user; each of the others would say the same.
-        self.shown = dict.fromkeys(range(world_size if nodes.number == 0 else 0), 0)
+        self.shown = dict.fromkeys(range(run.world_size if run.nodes.number == 0 else 0), 0)
 
-    def run(self, stop: StopRequest) -> int:
+    def watch(self, stop: StopRequest) -> int:
         """The launcher's exit code.
 
         Raises:
@@ -179,14 +177,14 @@ class _Watcher:
             if failed is not None and deadline is None and time.monotonic() - failed > _FAILURE_SPREAD_S:
                 # A rank of another node has failed, and those here wait for it.
                 return self.launcher.poll() or 1
-            silent = self.watch.silent() or self.neighbors.silent()
+            silent = self.ranks.silent() or self.neighbors.silent()
             if silent:
                 raise RunError(f"no sign of life from {silent[0]}; ended. {self._signs()} Start again to go on")
             time.sleep(_POLL_S)
 
     def _signs(self) -> str:
         """What each rank was last seen doing; one that the system has stopped is the likely cause."""
-        return "".join(f"{sign}{_state_of(sign)}. " for sign in self.watch.signs()).strip()
+        return "".join(f"{sign}{_state_of(sign)}. " for sign in self.ranks.signs()).strip()
 
     def _pass_on_messages(self) -> None:
         for rank, shown in self.shown.items():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import textwrap
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 import cv2
 import numpy as np
@@ -48,6 +49,58 @@ def two_ranks(trial: TrainingTrial) -> Dict[str, Any]:
     return trial.finish("two-ranks", devices=2)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def slow(trial: TrainingTrial) -> Iterator[Family]:
+    """Two ranks that take 33 s for a checkpoint; started first, since they sleep while other things are tried."""
+    program = faulty(
+        trial,
+        "slow",
+        """
+        from stdc.training import checkpoints
+        save = checkpoints.save
+        def slow(folder, checkpoint, *rest):
+            if checkpoint.iteration == 2:
+                time.sleep(33)
+            return save(folder, checkpoint, *rest)
+        checkpoints.save = slow
+        """,
+    )
+    family = start(trial, "slow", program)
+    try:
+        yield family
+    finally:
+        family.end()
+
+
+@pytest.fixture(scope="module")
+def interruption(trial: TrainingTrial) -> Path:
+    """What a run of two ranks left that ended after its checkpoints of iterations 2 and 4."""
+    program = faulty(
+        trial,
+        "interrupted",
+        """
+        from stdc.training import checkpoints
+        save = checkpoints.save
+        def saving(folder, checkpoint, *rest):
+            if checkpoint.iteration == 6:
+                os._exit(1)
+            return save(folder, checkpoint, *rest)
+        checkpoints.save = saving
+        """,
+    )
+    assert end(start(trial, "interrupted", program)) == 1
+    assert saved(trial, "interrupted") == ["00000002", "00000004"]
+    return trial.folder / "interrupted"
+
+
+@pytest.fixture
+def interrupted(trial: TrainingTrial, interruption: Path, request: pytest.FixtureRequest) -> str:
+    """The name of a run that is a copy of the interrupted one, for a test to go on with."""
+    name = f"again-{request.function.__name__}"
+    shutil.copytree(interruption / "runs", trial.folder / name / "runs")
+    return name
+
+
 def faulty(trial: TrainingTrial, name: str, fault: str) -> Path:
     """A trainer with a fault in it: a program that the ranks run too."""
     path = trial.folder / f"{name}.py"
@@ -76,33 +129,10 @@ def saved(trial: TrainingTrial, name: str) -> List[str]:
     return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
-def test_checkpoint_slower_than_the_patience_of_gloo_ends_no_rank(
-    trial: TrainingTrial, two_ranks: Dict[str, Any]
-) -> None:
-    """Gloo gives up after 30 s; a slow network file system needed 40 s."""
-    program = faulty(
-        trial,
-        "slow",
-        """
-        from stdc.training import checkpoints
-        save = checkpoints.save
-        def slow(folder, checkpoint, *rest):
-            if checkpoint.iteration == 2:
-                time.sleep(33)
-            return save(folder, checkpoint, *rest)
-        checkpoints.save = slow
-        """,
-    )
-    family = start(trial, "slow", program)
-    assert end(family) == 0, family.text()[-3000:]
-    assert trial.results("slow") == two_ranks
-
-
 def test_rank_that_cannot_read_a_checkpoint_now_ends_the_run_and_nothing_is_lost(
-    trial: TrainingTrial, two_ranks: Dict[str, Any]
+    trial: TrainingTrial, two_ranks: Dict[str, Any], interrupted: str
 ) -> None:
-    interrupted(trial, "unreadable")
-    before = saved(trial, "unreadable")
+    before = saved(trial, interrupted)
     program = faulty(
         trial,
         "unreadable",
@@ -115,17 +145,16 @@ def test_rank_that_cannot_read_a_checkpoint_now_ends_the_run_and_nothing_is_lost
         Path.read_bytes = failing
         """,
     )
-    family = start(trial, "unreadable", program)
+    family = start(trial, interrupted, program)
     assert end(family) == 1
     assert "rank 1 failed" in family.text() and "Input/output error" in family.text()
-    assert saved(trial, "unreadable") == before
-    assert trial.finish("unreadable", devices=2) == two_ranks
+    assert saved(trial, interrupted) == before
+    assert trial.finish(interrupted, devices=2) == two_ranks
 
 
 def test_ranks_resume_from_the_newest_checkpoint_that_all_of_them_find_whole(
-    trial: TrainingTrial, two_ranks: Dict[str, Any]
+    trial: TrainingTrial, two_ranks: Dict[str, Any], interrupted: str
 ) -> None:
-    interrupted(trial, "apart")
     program = faulty(
         trial,
         "apart",
@@ -139,15 +168,16 @@ def test_ranks_resume_from_the_newest_checkpoint_that_all_of_them_find_whole(
         checkpoints._load = damaged
         """,
     )
-    family = start(trial, "apart", program)
+    family = start(trial, interrupted, program)
     assert end(family) == 0, family.text()[-3000:]
     assert "resuming: checkpoint of iteration 2" in family.text()
-    assert trial.results("apart") == two_ranks
+    assert trial.results(interrupted) == two_ranks
 
 
-def test_rank_that_finds_no_checkpoint_while_another_does_starts_nothing_over(trial: TrainingTrial) -> None:
-    interrupted(trial, "blind")
-    before = saved(trial, "blind")
+def test_rank_that_finds_no_checkpoint_while_another_does_starts_nothing_over(
+    trial: TrainingTrial, interrupted: str
+) -> None:
+    before = saved(trial, interrupted)
     program = faulty(
         trial,
         "blind",
@@ -157,29 +187,10 @@ def test_rank_that_finds_no_checkpoint_while_another_does_starts_nothing_over(tr
         checkpoints.load_newest = lambda *rest: None if RANK == 1 else newest(*rest)
         """,
     )
-    family = start(trial, "blind", program)
+    family = start(trial, interrupted, program)
     assert end(family) == 1
     assert "rank 1 finds no checkpoint" in family.text() and "do all ranks see the same folder?" in family.text()
-    assert saved(trial, "blind") == before
-
-
-def interrupted(trial: TrainingTrial, name: str) -> None:
-    """A run of two ranks that ended after its checkpoints of iterations 2 and 4."""
-    program = faulty(
-        trial,
-        f"{name}-interrupted",
-        """
-        from stdc.training import checkpoints
-        save = checkpoints.save
-        def saving(folder, checkpoint, *rest):
-            if checkpoint.iteration == 6:
-                os._exit(1)
-            return save(folder, checkpoint, *rest)
-        checkpoints.save = saving
-        """,
-    )
-    assert end(start(trial, name, program)) == 1
-    assert saved(trial, name) == ["00000002", "00000004"]
+    assert saved(trial, interrupted) == before
 
 
 def test_stopped_rank_ends_the_run_in_words_within_its_limit(trial: TrainingTrial) -> None:
@@ -275,3 +286,11 @@ def test_rasters_drawn_anew_are_another_run(trial: TrainingTrial) -> None:
     finally:
         raster.write_bytes(before)
         (trial.folder / "labels.json").write_text(text)
+
+
+def test_checkpoint_slower_than_the_patience_of_gloo_ends_no_rank(
+    trial: TrainingTrial, two_ranks: Dict[str, Any], slow: Family
+) -> None:
+    """Gloo gives up after 30 s; a slow network file system needed 40 s."""
+    assert end(slow) == 0, slow.text()[-3000:]
+    assert trial.results("slow") == two_ranks

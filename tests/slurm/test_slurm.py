@@ -17,6 +17,7 @@ from families import Family, wait_until
 from snakemake_runs import REPOSITORY, Workflow
 
 RECIPE = Path(__file__).with_name("queued.yaml")
+HEAD = Path(__file__).with_name("head.py")
 MODEL = Path("results/queued/seed0/model.pdparams")
 LIMIT_S = 240.0
 TWO_DEVICES = "hardware={devices: 2}"
@@ -57,11 +58,9 @@ class Place:
 
     def queued(self, cluster: Cluster, *arguments: object) -> Family:
         """Start a run that hands its jobs to the cluster."""
-        profile = ["--profile", REPOSITORY / "profiles" / "slurm"]
-        # Looked at more often than a real cluster's controller would like.
-        often = ["--slurm-init-seconds-before-status-checks", 1, "--slurm-no-account"]
-        command = self.command(*profile, *often, *arguments)
-        command = ["env", "--chdir", str(self.folder), *command]
+        profile = ["--profile", REPOSITORY / "profiles" / "slurm", "--slurm-no-account"]
+        python, _, _, *words = self.command(*profile, *arguments)
+        command = ["env", "--chdir", str(self.folder), python, str(HEAD), *words]
         said = self.folder / "said"
         return Family(cluster.inside(*command), self.folder, said, _environment())
 

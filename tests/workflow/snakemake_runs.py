@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Optional
 
+import fork_server
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -68,6 +69,12 @@ class Workflow:
         return {**os.environ, "STDC_PYTHON": sys.executable}
 
     def __call__(self, *arguments: object, timeout_s: float = 240) -> Outcome:
+        """A start of Snakemake, whatever comes of it; a process of its own, but without the second of its imports."""
+        completed = fork_server.run(self.command(*arguments), self.place, self.environment(), timeout_s)
+        return Outcome(completed, self.place)
+
+    def typed(self, *arguments: object, timeout_s: float = 240) -> Outcome:
+        """The same by the command line that a user types, without `fork_server`."""
         completed = subprocess.run(
             self.command(*arguments),
             cwd=self.place,
@@ -79,9 +86,10 @@ class Workflow:
         )
         return Outcome(completed, self.place)
 
-    def run(self, *arguments: object, timeout_s: float = 240) -> Outcome:
+    def run(self, *arguments: object, timeout_s: float = 240, typed: bool = False) -> Outcome:
         """Run to the end; anything but success fails the test."""
-        outcome = self("--cores", 2, *arguments, timeout_s=timeout_s)
+        start = self.typed if typed else self
+        outcome = start("--cores", 2, *arguments, timeout_s=timeout_s)
         assert outcome.returncode == 0, outcome.text[-6000:]
         return outcome
 

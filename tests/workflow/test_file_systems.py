@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Dict
 
 import pytest
-from snakemake_runs import REPOSITORY, TINY, Workflow
+from snakemake_runs import REPOSITORY, TINY, Outcome, Workflow
 
 SHARE = Path(__file__).with_name("network_share.c")
 
 
 class Elsewhere(Workflow):
-    """A workflow with variables of its own."""
+    """A workflow with variables of its own, some of which Snakemake itself must have been started with."""
 
     def __init__(self, place: Path, **variables: str) -> None:
         super().__init__(REPOSITORY, place)
@@ -26,6 +26,9 @@ class Elsewhere(Workflow):
     def environment(self) -> Dict[str, str]:
         kept = {name: value for name, value in super().environment().items() if name != "XDG_CACHE_HOME"}
         return {**kept, **self.variables}
+
+    def __call__(self, *arguments: object, timeout_s: float = 240) -> Outcome:
+        return self.typed(*arguments, timeout_s=timeout_s)
 
 
 def weights(place: Path) -> Dict[str, str]:

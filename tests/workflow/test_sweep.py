@@ -136,7 +136,7 @@ def test_a_sweep_runs_from_one_command_to_its_summary(workflow: Workflow) -> Non
     )
     words = ("--configfile", TINY, "--config", "sweep=sweep.yaml")
     # Half a minute of work, on a machine that others use too.
-    outcome = workflow.run(*words, timeout_s=900)
+    outcome = workflow.run(*words, timeout_s=900, typed=True)
     results = workflow.place / "results" / "study"
     summary = json.loads((results / "summary.json").read_text())
     assert [one["name"] for one in summary["experiments"]] == ["base", "fast"]

@@ -40,7 +40,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> Tuple[Workflow, Workflow]
         place = tmp_path_factory.mktemp("mini") / name
         place.mkdir()
         run = Workflow(REPOSITORY, place)
-        outcome = run.run(*targets, timeout_s=RUN_LIMIT_S)
+        outcome = run.run(*targets, timeout_s=RUN_LIMIT_S, typed=True)
         assert outcome.jobs()["train"] == 1
         runs.append(run)
     return runs[0], runs[1]

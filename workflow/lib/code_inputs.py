@@ -9,9 +9,12 @@ import ast
 import functools
 import re
 from pathlib import Path
-from typing import List, Set
+from typing import FrozenSet, Iterator, List, Set
 
-_DATA_FILE = re.compile(r"[\w-]+(\.[\w-]+)*\.(yaml|json|html|css|js|csv|txt|svg)")
+#: A file's name as a string of its own.
+_DATA_FILE = re.compile(r"""(["'])(?P<name>[\w-]+(\.[\w-]+)*\.(yaml|json|html|css|js|csv|txt|svg))\1""")
+#: What holds the statements of a statement.
+_BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")
 
 
 def code_of(root: Path, program: str) -> List[str]:
@@ -40,8 +43,9 @@ def _imports(root: Path, file: str) -> List[str]:
     path = root / file
     if path.suffix != ".py" or not path.is_file():
         return []
+    text = path.read_text(encoding="utf-8")
     found: Set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes(), filename=file)):
+    for node in _statements(ast.parse(text, filename=file)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 found.update(_files(root, alias.name))
@@ -53,24 +57,34 @@ def _imports(root: Path, file: str) -> List[str]:
             found.update(_files(root, base))
             for alias in node.names:
                 found.update(_files(root, f"{base}.{alias.name}"))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _DATA_FILE.fullmatch(node.value):
-            # Opened, not imported: a table, a template.
-            beside = Path(file).with_name(node.value)
-            if (root / beside).is_file():
-                found.add(str(beside))
+    for match in _DATA_FILE.finditer(text):
+        # Opened, not imported: a table, a template.
+        beside = Path(file).with_name(match["name"])
+        if (root / beside).is_file():
+            found.add(str(beside))
     return sorted(found)
 
 
-def _files(root: Path, module: str) -> Set[str]:
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every statement below `tree`. Expressions, nine nodes in ten, are not looked at: Snakemake waits for this."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        for field in _BLOCKS:
+            waiting.extend(getattr(node, field, ()))
+        yield node
+
+
+@functools.lru_cache(maxsize=None)
+def _files(root: Path, module: str) -> FrozenSet[str]:
     """`stdc.data.labels` -> the files that importing it runs."""
     parts = module.split(".")
     if parts[0] != "stdc":
         beside = Path("workflow/scripts", *parts).with_suffix(".py")
-        return {str(beside)} if len(parts) == 1 and (root / beside).is_file() else set()
-    files: Set[str] = set()
-    for count in range(1, len(parts) + 1):
-        stem = Path(*parts[:count])
-        for candidate in (stem / "__init__.py", stem.with_suffix(".py")):
-            if (root / candidate).is_file():
-                files.add(str(candidate))
-    return files
+        return frozenset([str(beside)] if len(parts) == 1 and (root / beside).is_file() else [])
+    stem = Path(*parts)
+    files = set(_files(root, ".".join(parts[:-1]))) if len(parts) > 1 else set()
+    for candidate in (stem / "__init__.py", stem.with_suffix(".py")):
+        if (root / candidate).is_file():
+            files.add(str(candidate))
+    return frozenset(files)
