@@ -17,8 +17,10 @@ from worker_kills import kill_in_loader, kill_in_training
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> TrainingTrial:
-    # Long enough to be disturbed, and without evaluations, which need no data worker.
-    return TrainingTrial(tmp_path_factory.mktemp("workers"), {"iterations": 60, "eval_interval": 60})
+    # Long enough to be disturbed, without evaluations, which need no data worker, and with few checkpoints to write.
+    return TrainingTrial(
+        tmp_path_factory.mktemp("workers"), {"iterations": 60, "eval_interval": 60, "save_interval": 10}
+    )
 
 
 @pytest.fixture

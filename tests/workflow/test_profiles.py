@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Dict
 
 import pytest
+import yaml
 from snakemake_runs import REPOSITORY, Workflow
+
+from stdc.errors import InputError
+from stdc.machine.environment import asked_devices, cuda_devices
 
 _RENDER = """
 import json, sys, yte
@@ -67,6 +71,21 @@ def test_profile_asks_for_the_devices_that_are_visible(
     profile: str, environment: Dict[str, str], expected: int
 ) -> None:
     assert devices(profile, environment) == expected
+    # A profile cannot import `stdc`, so it counts by lines of its own; the programs count the same.
+    counted = asked_devices(environment) or max(1, cuda_devices(environment["CUDA_VISIBLE_DEVICES"]) or 0)
+    assert counted == expected
+
+
+def test_device_profiles_count_by_the_same_lines() -> None:
+    """All but where each finds its devices."""
+    cuda, corex = (
+        yaml.safe_load((REPOSITORY / "profiles" / name / "config.yaml").read_text(encoding="utf-8"))
+        for name in ("cuda", "corex")
+    )
+    own = ("named = ", "present = ", "device = ")
+    lines = [[line for line in one.pop("__definitions__") if not line.startswith(own)] for one in (cuda, corex)]
+    assert lines[0] == lines[1] and any("def visible" in line for line in lines[0])
+    assert json.loads(json.dumps(corex).replace('"?device"', '"gpu"')) == cuda
 
 
 @pytest.mark.parametrize("profile", ["cuda", "corex"])
@@ -74,7 +93,10 @@ def test_profile_asks_for_the_devices_that_are_visible(
 def test_number_of_devices_that_is_none_is_one_line(profile: str, asked: str) -> None:
     result = render(profile, {"STDC_DEVICES": asked})
     assert result.returncode == 2
-    assert result.stderr == f"stdc: STDC_DEVICES: {asked!r}; a number of devices, at least 1, is expected\n"
+    with pytest.raises(InputError) as refused:
+        asked_devices({"STDC_DEVICES": asked})
+    assert result.stderr == f"stdc: {refused.value}\n"
+    assert str(refused.value) == f"STDC_DEVICES: {asked!r}; a number of devices, at least 1, is expected"
 
 
 def test_profile_of_a_node_without_devices_asks_for_those_of_the_published_recipe() -> None:
