@@ -42,7 +42,9 @@ def main(options: argparse.Namespace) -> None:
         if options.output.is_dir():
             raise InputError(f"--output {options.output}: a folder; name the file to write, such as metrics.json in it")
     progress = Progress("frames", len(ground_truth(options.dataset, options.split)))
-    document = judge_predictions(options.predictions, options.dataset, options.split, options.processes, progress.step)
+    document = judge_predictions(
+        options.predictions, options.dataset, options.split, processes=options.processes, progress=progress.step
+    )
     progress.finish()
     if options.output is not None:
         write_json(options.output, document)

@@ -55,6 +55,7 @@ def extract_archives(
     output: Path,
     index: Path,
     expected: Mapping[str, Archive] = ARCHIVES,
+    *,
     limits: Limits = DEFAULT_LIMITS,
     progress: Optional[Callable[[str, int], Progress]] = None,
 ) -> Dict[str, Any]:

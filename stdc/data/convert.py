@@ -55,6 +55,7 @@ def convert_labels(
     manifest_path: Path,
     output: Path,
     index: Path,
+    *,
     processes: int = 1,
     progress: Optional[Callable[[int], Progress]] = None,
 ) -> Dict[str, Any]:

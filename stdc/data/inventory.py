@@ -78,7 +78,7 @@ def check_dataset(
         problems += _unlike_official(frames)
     book = Journal(journal, root, checks, _code()) if journal else None
     try:
-        reports = _check_frames(root, checks, frames, processes, book, log, progress)
+        reports = _check_frames(root, checks, frames, processes=processes, journal=book, log=log, progress=progress)
         problems += [problem for report in reports for problem in report.problems]
         problems += _unlearnable(frames, reports, checks.source, log)
         for line in _left_out(layout, reports):
@@ -99,6 +99,7 @@ def _check_frames(
     root: Path,
     checks: Checks,
     frames: List[Frame],
+    *,
     processes: int,
     journal: Optional[Journal],
     log: Log,

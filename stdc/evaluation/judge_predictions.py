@@ -59,6 +59,7 @@ def judge_predictions(
     folder: Path,
     dataset: Path,
     split: str,
+    *,
     processes: int = 1,
     progress: Callable[[], None] = lambda: None,
 ) -> Dict[str, Any]:

@@ -93,7 +93,7 @@ def leased(
     files = _open(folder, [f"{_GATE}-{_safe(device)}", *(_file_name(device, entry, variables) for entry in visible)])
     hidden = {name: variables.get(name) for name in _VARIABLES[device]}
     try:
-        taken, others = _wait(files, count, log, limit_s, poll_s)
+        taken, others = _wait(files, count, log=log, limit_s=limit_s, poll_s=poll_s)
         devices = [visible[place] for place in taken]
         for name in hidden:
             variables[name] = ",".join(devices)
@@ -228,7 +228,7 @@ def _open_file(path: Path) -> int:
         return os.open(path, os.O_RDONLY | flags)
 
 
-def _wait(handles: List[int], count: int, log: Log, limit_s: float, poll_s: float) -> Tuple[List[int], int]:
+def _wait(handles: List[int], count: int, *, log: Log, limit_s: float, poll_s: float) -> Tuple[List[int], int]:
     """Places of the devices that were taken, and how many others are held; the first handle is the gate's."""
     gate, files = handles[0], handles[1:]
     deadline = time.monotonic() + limit_s

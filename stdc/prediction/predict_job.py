@@ -30,7 +30,7 @@ def source_of_frames(entries: Sequence[Entry]) -> Source:
     return Source(readers, len(entries), in_order=False)
 
 
-def write_predictions(trained: Trained, source: Source, folder: Path, wanted: Wanted, log: Log) -> int:
+def write_predictions(trained: Trained, source: Source, folder: Path, *, wanted: Wanted, log: Log) -> int:
     """Predict every picture and write the files of `stdc.prediction.prediction_files`; sizes stay as they are.
 
     Returns:

@@ -50,11 +50,11 @@ def learning_charts(results: Results, verdict: Mapping[str, Any]) -> List[Chart]
     several = [(line.name, line.style.split()[0]) for line in _miou(results)] if len(results.seeds) > 1 else []
     speed = _lines(results, "images_per_s", _losses)
     charts = [
-        _chart("Loss", "sum of all heads, mean of each logging interval", loss, "{:.4g}".format, legend),
+        _chart("Loss", "sum of all heads, mean of each logging interval", loss, text="{:.4g}".format, legend=legend),
         _miou_chart(results, several),
         _end_chart(results, verdict, several),
-        _chart("Learning rate", "", _lines(results, "lr", _losses), "{:.3g}".format, several),
-        _chart("Training speed", "images/s, all devices", speed, "{:.4g}".format, several),
+        _chart("Learning rate", "", _lines(results, "lr", _losses), text="{:.3g}".format, legend=several),
+        _chart("Training speed", "images/s, all devices", speed, text="{:.4g}".format, legend=several),
     ]
     return [chart for chart in charts if chart is not None]
 
@@ -92,8 +92,8 @@ def _miou_chart(results: Results, legend: List[Tuple[str, str]]) -> Optional[Cha
         "Validation mIoU",
         "percent, during training; scale 1, no flip",
         _miou(results),
-        "{:.2f}".format,
-        legend,
+        text="{:.2f}".format,
+        legend=legend,
         marks=_best_marks(results),
     )
 
@@ -116,7 +116,14 @@ def _end_chart(results: Results, verdict: Mapping[str, Any], legend: List[Tuple[
         note = "percent; dashed: published, with its tolerance" if near else f"percent; {published.name}: out of range"
     marks = [mark for mark in _best_marks(results) if mark.point[0] >= start]
     return _chart(
-        "Validation mIoU, the end", note, lines, "{:.2f}".format, legend, marks=marks, band=band, from_zero=False
+        "Validation mIoU, the end",
+        note,
+        lines,
+        text="{:.2f}".format,
+        legend=legend,
+        marks=marks,
+        band=band,
+        from_zero=False,
     )
 
 
@@ -192,6 +199,7 @@ def _chart(
     title: str,
     note: str,
     series: Sequence[Series],
+    *,
     text: Callable[[float], str],
     legend: List[Tuple[str, str]],
     marks: Sequence[Mark] = (),

@@ -29,7 +29,7 @@ def agreed_checkpoint(
     newest: Optional[int] = None
     attempt = 0
     while True:
-        found = checkpoints.load_newest(folder, run_hash, log, check, newest)
+        found = checkpoints.load_newest(folder, run_hash, log, check=check, newest=newest)
         mine = -1 if found is None else found.iteration
         answers = ranks.exchange(f"checkpoint-{attempt}", json.dumps(mine), limits.pause_s)
         theirs: Sequence[int] = [json.loads(text) for text in answers]

@@ -111,6 +111,7 @@ def load_newest(
     folder: Path,
     run_hash: str,
     log: Log,
+    *,
     check: Callable[[Checkpoint], None] = lambda _: None,
     newest: Optional[int] = None,
 ) -> Optional[Checkpoint]:

@@ -98,6 +98,7 @@ class Trainer:
         stage: TrainStage,
         dataset: Any,
         recorder: SilentRecorder,
+        *,
         evaluate: Optional[Evaluate] = None,
         initialize: Callable[[Segmentor], None] = lambda _: None,
     ) -> None:

@@ -243,8 +243,8 @@ class TrainJob:
             stage,
             TrainDataset(prepared.train_entries, stage.recipe.augmentation, self.seed, prepared.cache),
             recorder,
-            self._evaluate(prepared) if stage.loop.evaluate else None,
-            self._initialize,
+            evaluate=self._evaluate(prepared) if stage.loop.evaluate else None,
+            initialize=self._initialize,
         )
         try:
             trainer.run()

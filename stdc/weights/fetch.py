@@ -166,10 +166,10 @@ def obtained(wanted: Wanted, folder: Path, log: Log, limits: Limits = LIMITS) ->
             log(f"{entry.name}: {placed}, which was placed there")
             path = placed
         else:
-            path = stack.enter_context(_downloaded(wanted, entry, folder, placed, log, limits))
+            path = stack.enter_context(_downloaded(wanted, entry, folder=folder, placed=placed, log=log, limits=limits))
         if path.is_file():
             sha256 = files.sha256_file(path)
-            _compare(wanted, entry, expected, sha256, folder, log)
+            _compare(wanted, entry, expected=expected, sha256=sha256, folder=folder, log=log)
             log(f"{shown_source(wanted.source)}: SHA-256 {sha256}")
         yield path
 
@@ -223,7 +223,7 @@ def _expected(wanted: Wanted, entry: Optional[Published]) -> Optional[str]:
 
 @contextlib.contextmanager
 def _downloaded(
-    wanted: Wanted, entry: Optional[Published], folder: Path, placed: Path, log: Log, limits: Limits
+    wanted: Wanted, entry: Optional[Published], *, folder: Path, placed: Path, log: Log, limits: Limits
 ) -> Iterator[Path]:
     address = entry.address if entry else wanted.source
     by_hand = f"place the file as {placed}" if entry else "download it elsewhere and give its path"
@@ -252,7 +252,7 @@ def _downloaded(
 
 
 def _compare(
-    wanted: Wanted, entry: Optional[Published], expected: Optional[str], sha256: str, folder: Path, log: Log
+    wanted: Wanted, entry: Optional[Published], *, expected: Optional[str], sha256: str, folder: Path, log: Log
 ) -> None:
     if expected is None:
         return

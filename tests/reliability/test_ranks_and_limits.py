@@ -184,7 +184,7 @@ def test_rank_that_finds_no_checkpoint_while_another_does_starts_nothing_over(
         """
         from stdc.training import checkpoints
         newest = checkpoints.load_newest
-        checkpoints.load_newest = lambda *rest: None if RANK == 1 else newest(*rest)
+        checkpoints.load_newest = lambda *rest, **more: None if RANK == 1 else newest(*rest, **more)
         """,
     )
     family = start(trial, interrupted, program)

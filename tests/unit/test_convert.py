@@ -31,7 +31,7 @@ def convert(tmp_path):
         manifest = tmp_path / "manifest.json"
         if not manifest.exists():
             write_json(manifest, check_dataset(root, "any"))
-        return convert_labels(root, manifest, tmp_path / name, tmp_path / f"{name}.json", processes)
+        return convert_labels(root, manifest, tmp_path / name, tmp_path / f"{name}.json", processes=processes)
 
     return run
 

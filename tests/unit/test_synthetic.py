@@ -21,7 +21,7 @@ WANTED = Synthetic(**SECTION)
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     root = tmp_path_factory.mktemp("synthetic")
-    make_dataset(WANTED, root / "dataset", root / "dataset.json", 2)
+    make_dataset(WANTED, root / "dataset", root / "dataset.json", processes=2)
     return root / "dataset"
 
 
@@ -69,7 +69,7 @@ def test_instances_agree_with_labels(dataset):
 
 
 def test_same_seed_same_bytes_whatever_the_number_of_processes(dataset, tmp_path):
-    make_dataset(WANTED, tmp_path / "again", tmp_path / "again.json", 1)
+    make_dataset(WANTED, tmp_path / "again", tmp_path / "again.json", processes=1)
     assert read_json(tmp_path / "again.json") == read_json(dataset.with_suffix(".json"))
     for path in dataset.rglob("*.png"):
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(dataset)).read_bytes()
@@ -153,10 +153,10 @@ def test_folder_of_someone_else_is_not_replaced_but_an_earlier_dataset_is(tmp_pa
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="holds files that make_synthetic did not write"):
-        make_dataset(wanted, tmp_path / "d", tmp_path / "i.json", 1)
+        make_dataset(wanted, tmp_path / "d", tmp_path / "i.json", processes=1)
     assert (tmp_path / "d" / "notes.txt").read_text() == "mine"
     for _ in range(2):
-        make_dataset(wanted, tmp_path / "own", tmp_path / "i.json", 1)
+        make_dataset(wanted, tmp_path / "own", tmp_path / "i.json", processes=1)
     assert inventory.check_dataset(tmp_path / "own", "any", 1)["splits"]["train"]["frames"] == 2
 
 

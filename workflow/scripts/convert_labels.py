@@ -33,7 +33,7 @@ def main(options: argparse.Namespace) -> None:
         options.manifest,
         options.output,
         options.index,
-        options.processes,
+        processes=options.processes,
         progress=lambda total: Progress("labels", total),
     )
 

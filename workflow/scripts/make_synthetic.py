@@ -27,7 +27,7 @@ def main(options: argparse.Namespace) -> None:
     config = read_json(options.config)
     wanted = read_section(config.get("synthetic") if isinstance(config, dict) else None)
     progress = Progress("frames", wanted.train + wanted.val + wanted.test)
-    make_dataset(wanted, options.output, options.index, options.processes, progress.step)
+    make_dataset(wanted, options.output, options.index, processes=options.processes, done=progress.step)
     progress.finish()
 
 

@@ -81,7 +81,7 @@ def main(options: argparse.Namespace) -> None:
     wish = Wish(options.weights, stage, options.preset, options.backend, options.device, options.threads)
     wanted = Wanted(options.color, options.overlay, options.side_by_side)
     with leases.leased(options.device, 1, log):
-        count = write_predictions(open_trained(wish, log), source, options.output, wanted, log)
+        count = write_predictions(open_trained(wish, log), source, options.output, wanted=wanted, log=log)
     log(f"{count} predictions in {options.output}")
 
 

@@ -82,6 +82,7 @@ def make_dataset(
     wanted: Synthetic,
     output: Path,
     index: Path,
+    *,
     processes: int,
     done: Callable[[], None] = lambda: None,
 ) -> int:
