@@ -259,13 +259,13 @@ def table_text(document: Mapping[str, Any]) -> str:
     categories = document["category_iou"]
     lines += [line(name, categories[name], objects["category_iiou"].get(name)) for name in CATEGORY_NAMES]
     lines += [
-        line("mean", metrics.mean_score(list(categories.values())), _mean(objects["category_iiou"])),
+        line(
+            "mean",
+            metrics.mean_score(list(categories.values())),
+            metrics.mean_score(list(objects["category_iiou"].values())),
+        ),
         "",
         line("pixel accuracy", document["pixel_accuracy"], None).rstrip(" -"),
         f"{document['images']} images",
     ]
     return "\n".join(lines)
-
-
-def _mean(scores: Mapping[str, Optional[float]]) -> Optional[float]:
-    return metrics.mean_score(list(scores.values()))

@@ -223,7 +223,7 @@ def describe(device: str) -> Dict[str, Any]:
         facts["name"] = paddle.device.cuda.get_device_name(0)
         facts["cuda"] = paddle.version.cuda()
         facts["cudnn"] = paddle.version.cudnn()
-    facts["environment"] = environment.shown(os.environ)
+    facts["environment"] = environment.recorded(os.environ)
     return facts
 
 

@@ -106,7 +106,7 @@ CPU_ONLY: Mapping[str, str] = {
 }
 
 
-def shown(environment: Mapping[str, str]) -> Dict[str, str]:
+def recorded(environment: Mapping[str, str]) -> Dict[str, str]:
     """What provenance records of an environment: the variables that can change a result."""
     return {name: environment[name] for name in RESULTS if name in environment}
 

@@ -57,7 +57,7 @@ class DatasetFacts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class EvaluatedProtocol:
     """Validation images under one protocol, with one kind of weights.
 
     Attributes:
@@ -121,7 +121,7 @@ class Evidence:
     network: recipe.Network
     start: Start
     recipe: recipe.TrainRecipe
-    evaluations: Mapping[str, Tuple[Evaluation, ...]]
+    evaluations: Mapping[str, Tuple[EvaluatedProtocol, ...]]
     given_weights: Optional[str] = None
     micro_batch: Optional[int] = None
     weights_file: Optional[WeightsFile] = None
@@ -131,7 +131,7 @@ class Evidence:
         """Whether every seed has best weights by validation mIoU."""
         return "best" in self.evaluations
 
-    def at(self, weights: str, key: ProtocolKey) -> Optional[Evaluation]:
+    def at(self, weights: str, key: ProtocolKey) -> Optional[EvaluatedProtocol]:
         """The evaluation of one kind of weights under a protocol, or None."""
         return next((entry for entry in self.evaluations.get(weights, ()) if entry.key == key), None)
 
@@ -231,7 +231,7 @@ def repeated_pictures(manifest: Mapping[str, Any]) -> Tuple[str, ...]:
     return tuple(sentences)
 
 
-def _evaluations(seeds: Sequence[SeedMetrics]) -> Dict[str, Tuple[Evaluation, ...]]:
+def _evaluations(seeds: Sequence[SeedMetrics]) -> Dict[str, Tuple[EvaluatedProtocol, ...]]:
     documents = {"final": [seed.metrics for seed in seeds]}
     best = [seed.best for seed in seeds if seed.best is not None]
     if len(best) == len(seeds):
@@ -239,7 +239,7 @@ def _evaluations(seeds: Sequence[SeedMetrics]) -> Dict[str, Tuple[Evaluation, ..
     return {weights: tuple(_merged(found)) for weights, found in documents.items()}
 
 
-def _merged(documents: Sequence[Mapping[str, Any]]) -> List[Evaluation]:
+def _merged(documents: Sequence[Mapping[str, Any]]) -> List[EvaluatedProtocol]:
     """The protocols of the first document, each with the values of all documents."""
     merged = []
     for first in _protocols(documents[0]):
@@ -252,7 +252,7 @@ def _merged(documents: Sequence[Mapping[str, Any]]) -> List[Evaluation]:
         size = sizes.pop() if len(sizes) == 1 else ()
         protocol = first["protocol"]
         merged.append(
-            Evaluation(
+            EvaluatedProtocol(
                 name=str(protocol.get("name")),
                 scales=tuple(protocol.get("scales") or ()),
                 flip=bool(protocol.get("flip")),

@@ -63,7 +63,7 @@ class Figure:
 
 
 @dataclasses.dataclass(frozen=True)
-class Speed:
+class PublishedSpeed:
     """One published speed, for information."""
 
     id: str
@@ -129,4 +129,4 @@ class Reference:
     backbones: Dict[str, Backbone]
     recipes: Dict[str, PublishedRecipe]
     figures: Tuple[Figure, ...]
-    speeds: Tuple[Speed, ...]
+    speeds: Tuple[PublishedSpeed, ...]

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from stdc.data import cityscapes
 from stdc.published.configured_run import ConfiguredRun
-from stdc.published.evidence import TRAIN_FRAMES, VAL_FRAMES, DatasetFacts, Evaluation, Evidence
+from stdc.published.evidence import TRAIN_FRAMES, VAL_FRAMES, DatasetFacts, EvaluatedProtocol, Evidence
 from stdc.published.figures import Reference
 from stdc.published.planned_cost import cost_lines, known_speed
 from stdc.published.planned_dataset import Dataset, look_at_dataset
@@ -39,7 +39,7 @@ def planned_evidence(run: ConfiguredRun, dataset: Dataset, devices: int = 1) -> 
         frames = {"train": TRAIN_FRAMES, "val": VAL_FRAMES}
     images = run.subset.get("val", (frames or {}).get("val"))
     planned = tuple(
-        Evaluation(
+        EvaluatedProtocol(
             name=protocol.name,
             scales=protocol.scales,
             flip=protocol.flip,

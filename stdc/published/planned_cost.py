@@ -12,7 +12,7 @@ from stdc.published.figures import Reference
 from stdc.units import counted
 
 
-class Speed(NamedTuple):
+class TrainingSpeed(NamedTuple):
     """How fast training is known to be.
 
     Attributes:
@@ -24,7 +24,7 @@ class Speed(NamedTuple):
     text: str
 
 
-def known_speed(evidence: Evidence, folder: Path, device: str, devices: int) -> Optional[Speed]:
+def known_speed(evidence: Evidence, folder: Path, device: str, devices: int) -> Optional[TrainingSpeed]:
     """Training speed of the newest finished run in `folder` with the same network, crop, and device."""
     augmentation = evidence.recipe.augmentation
     wanted = (evidence.network.backbone, augmentation.crop_height, augmentation.crop_width, device)
@@ -50,10 +50,10 @@ def known_speed(evidence: Evidence, folder: Path, device: str, devices: int) -> 
     if not found:
         return None
     _, name, images = max(found)
-    return Speed(images * devices, f"{images:.2f} images/s per device in {name}, times {devices}")
+    return TrainingSpeed(images * devices, f"{images:.2f} images/s per device in {name}, times {devices}")
 
 
-def cost_lines(evidence: Evidence, reference: Reference, speed: Optional[Speed], devices: int) -> List[str]:
+def cost_lines(evidence: Evidence, reference: Reference, speed: Optional[TrainingSpeed], devices: int) -> List[str]:
     """Iterations, samples, epochs, and hours, in words."""
     schedule, seeds = evidence.recipe.schedule, len(evidence.seeds)
     samples = schedule.iterations * schedule.global_batch

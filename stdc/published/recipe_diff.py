@@ -73,7 +73,7 @@ def _equal(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-def shown(value: Optional[Any]) -> str:
+def value_text(value: Optional[Any]) -> str:
     """A value as a person writes it."""
     if value is None:
         return "-"
@@ -90,7 +90,8 @@ def as_text(rows: Sequence[Row], color: bool) -> str:
     """The table for a terminal; `*` and, with `color`, red mark what differs from this run."""
     cells = [["", *COLUMNS]]
     cells += [
-        [row.key, *(shown(row.values[name]) + ("*" if name in row.differs else "") for name in COLUMNS)] for row in rows
+        [row.key, *(value_text(row.values[name]) + ("*" if name in row.differs else "") for name in COLUMNS)]
+        for row in rows
     ]
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     lines = []
@@ -107,7 +108,8 @@ def as_markdown(rows: Sequence[Row]) -> str:
     lines = ["| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     for row in rows:
         cells = [
-            f"**{shown(row.values[name])}**" if name in row.differs else shown(row.values[name]) for name in COLUMNS
+            f"**{value_text(row.values[name])}**" if name in row.differs else value_text(row.values[name])
+            for name in COLUMNS
         ]
         lines.append(f"| {row.key} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -18,9 +18,9 @@ from stdc.published.figures import (
     Figure,
     PublishedProtocol,
     PublishedRecipe,
+    PublishedSpeed,
     Reference,
     Source,
-    Speed,
 )
 from stdc.units import Size, counted
 
@@ -177,12 +177,12 @@ class _Reader:
             published_with=fields.get("published_with"),
         )
 
-    def speed(self, index: int, value: Any, sources: Mapping[str, Source]) -> Speed:
+    def speed(self, index: int, value: Any, sources: Mapping[str, Source]) -> PublishedSpeed:
         where = f"speeds[{index}]"
         keys = ("id", "source", "backbone", "kind", "value", "unit", "device", "size", "batch", "note")
         fields = self.mapping(where, value, keys)
         where = f"speeds.{fields.get('id', index)}"
-        return Speed(
+        return PublishedSpeed(
             id=self.text(f"{where}.id", fields.get("id")),
             source=self.one_of(f"{where}.source", fields.get("source"), sources),
             backbone=self.one_of(f"{where}.backbone", fields.get("backbone"), ("stdc1", "stdc2")),

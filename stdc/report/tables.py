@@ -116,8 +116,8 @@ def recipe_rows(results: Results) -> List[Dict[str, Any]]:
     return [
         {
             "label": row.key,
-            "this": recipe_diff.shown(row.values[this]),
-            "published": {name: recipe_diff.shown(row.values[name]) for name in others},
+            "this": recipe_diff.value_text(row.values[this]),
+            "published": {name: recipe_diff.value_text(row.values[name]) for name in others},
             "deviates": trained.preset in row.differs,
         }
         for row in recipe_diff.compare(trained, devices if isinstance(devices, int) else 1)

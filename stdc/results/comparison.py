@@ -12,7 +12,7 @@ import numpy as np
 from stdc.data.labels import TRAIN_NAMES
 from stdc.errors import InputError
 from stdc.evaluation.metrics import mean_score
-from stdc.published.recipe_diff import shown
+from stdc.published.recipe_diff import value_text
 from stdc.results.folder import DATASETS, ReportStage, SeedResult, read_report_stage, read_seed, require_folder
 from stdc.results.formatting import NONE, number, percent, short_hash
 from stdc.results.segments import training_seconds
@@ -132,7 +132,7 @@ def _recipe_rows(runs: Sequence[Run]) -> List[Row]:
         values["devices"] = hardware.get("devices")
         columns.append(values)
     keys = list(dict.fromkeys(key for values in columns for key in values))
-    rows = [(key.replace("_", " "), [shown(values.get(key)) for values in columns]) for key in keys]
+    rows = [(key.replace("_", " "), [value_text(values.get(key)) for values in columns]) for key in keys]
     return [(key, texts) for key, texts in rows if len(set(texts)) > 1]
 
 

@@ -34,14 +34,14 @@ from stdc.training.checkpoints import Checkpoint
 from stdc.training.loader import Batch, WorkerDied, batches
 from stdc.training.optimizer import optimizer_arrays, restore_optimizer
 from stdc.training.pixels import Normalizer
-from stdc.training.recorder import Evaluation, SilentRecorder
+from stdc.training.recorder import SilentRecorder, ValidationResult
 from stdc.training.run_folder import RunFolder
 from stdc.training.sampler import StepSampler
 from stdc.training.schedule import learning_rate
 from stdc.training.step import Pending, Step
 
 #: Evaluates the network in its present state; every rank calls it, with the iterations done.
-Evaluate = Callable[[paddle.nn.Layer, int], Evaluation]
+Evaluate = Callable[[paddle.nn.Layer, int], ValidationResult]
 
 #: Signals to a whole job arrive within this time of each other.
 _SIGNAL_SPREAD_S = 0.5

@@ -30,7 +30,7 @@ _NEWEST = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class ValidationResult:
     """What an evaluation during training found.
 
     Attributes:
@@ -62,7 +62,9 @@ class SilentRecorder:
     def losses(self, iteration: int, rate: float, means: Mapping[str, float]) -> None:
         """An interval is over: the learning rate of its last step, and the means of its loss parts."""
 
-    def evaluated(self, iteration: int, found: Evaluation, best: Optional[Mapping[str, Any]], seconds: float) -> None:
+    def evaluated(
+        self, iteration: int, found: ValidationResult, best: Optional[Mapping[str, Any]], seconds: float
+    ) -> None:
         """An evaluation is done; `best` is the record of the best weights so far, this one included."""
 
     def saved(self, iteration: int) -> None:
@@ -168,7 +170,9 @@ class Recorder(SilentRecorder):
             f"{f' | best mIoU {_percent(best[_MIOU])}' if best else ''} | ETA {clock_text(eta_s)}"
         )
 
-    def evaluated(self, iteration: int, found: Evaluation, best: Optional[Mapping[str, Any]], seconds: float) -> None:
+    def evaluated(
+        self, iteration: int, found: ValidationResult, best: Optional[Mapping[str, Any]], seconds: float
+    ) -> None:
         self._speed.paused(seconds)
         self._add({"iteration": iteration, "miou": found.miou, "class_iou": dict(found.class_iou)})
         if self._scalars is not None:

@@ -11,7 +11,7 @@ from stdc.evaluation.pictures import PredictionPictures
 from stdc.machine import ranks
 from stdc.machine.heartbeat import Limits
 from stdc.prediction.protocols import FULL_SIZE
-from stdc.training.recorder import Evaluation
+from stdc.training.recorder import ValidationResult
 
 
 class Validation:
@@ -26,7 +26,7 @@ class Validation:
     def __init__(self, dataset: EvalDataset, pictures: int, limits: Limits) -> None:
         self.dataset, self.pictures, self.limits = dataset, pictures, limits
 
-    def __call__(self, model: paddle.nn.Layer, iteration: int) -> Evaluation:
+    def __call__(self, model: paddle.nn.Layer, iteration: int) -> ValidationResult:
         """The scores of all images, on every rank; pictures on rank 0 only.
 
         Args:
@@ -43,4 +43,4 @@ class Validation:
             ranks.meet(f"evaluated-{iteration}", self.limits.pause_s)
             paddle.distributed.all_reduce(confusion)
         figures = metrics.figures(confusion.numpy())
-        return Evaluation(figures["miou"], figures["class_iou"], pictures.drawn)
+        return ValidationResult(figures["miou"], figures["class_iou"], pictures.drawn)

@@ -22,7 +22,7 @@ SECRETS = (
 def test_ranks_inherit_no_secret_that_is_named_like_a_setting(device: str) -> None:
     given = dict.fromkeys(SECRETS, "a secret")
     assert "a secret" not in environment.of_ranks(given, device).values()
-    assert environment.shown(given) == {}
+    assert environment.recorded(given) == {}
 
 
 def test_no_allowed_name_sounds_like_a_secret() -> None:
@@ -55,7 +55,7 @@ def test_flags_of_every_recipe_reach_ranks_and_provenance() -> None:
 
 def test_provenance_shows_what_changes_a_result_and_no_path() -> None:
     given = {"HOME": "/home/ada", "LD_LIBRARY_PATH": "/home/ada/lib", "OMP_NUM_THREADS": "3", "FLAGS_nccl_dir": "/x"}
-    assert environment.shown(given) == {"OMP_NUM_THREADS": "3"}
+    assert environment.recorded(given) == {"OMP_NUM_THREADS": "3"}
 
 
 def test_ranks_on_the_cpu_see_no_accelerator_and_no_plug_in() -> None:

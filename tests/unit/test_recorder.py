@@ -7,7 +7,7 @@ import pytest
 
 from stdc.recipe import Loop, part_of, resolve
 from stdc.training.history import read_history
-from stdc.training.recorder import Evaluation, Recorder, SilentRecorder, Speedometer, segments_until
+from stdc.training.recorder import Recorder, SilentRecorder, Speedometer, ValidationResult, segments_until
 from stdc.training.run_folder import RunFolder
 
 TRAIN = {"preset": "paddleseg", "iterations": 100, "global_batch": 8, "crop_height": 64, "crop_width": 64}
@@ -78,7 +78,7 @@ def test_first_step_is_told_at_once_and_an_evaluation_in_percent(recorder):
     recorder.begin(0, "", None)
     recorder.stepped(1, 0.0)
     assert recorder.lines[0].startswith("1/100 | first step after ")
-    found = Evaluation(0.10812, {"road": 0.5, "train": None}, {"a_000000_000000": np.zeros((2, 2, 3), np.uint8)})
+    found = ValidationResult(0.10812, {"road": 0.5, "train": None}, {"a_000000_000000": np.zeros((2, 2, 3), np.uint8)})
     recorder.evaluated(50, found, {"iteration": 50, "miou": 0.10812}, 3.0)
     assert recorder.lines[-1] == "50/100 | validation mIoU 10.81 % (best so far)"
     (event,) = read_history(recorder.folder.history)
@@ -88,7 +88,7 @@ def test_first_step_is_told_at_once_and_an_evaluation_in_percent(recorder):
 
 def test_validation_without_a_labeled_pixel_has_no_score(recorder):
     recorder.begin(0, "", None)
-    recorder.evaluated(50, Evaluation(None, {}, {}), None, 1.0)
+    recorder.evaluated(50, ValidationResult(None, {}, {}), None, 1.0)
     assert recorder.lines[-1] == "50/100 | validation mIoU none, no labeled pixel"
     assert read_history(recorder.folder.history)[0]["miou"] is None
 
