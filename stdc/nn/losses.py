@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -32,11 +32,19 @@ EDGE_THRESHOLD = 0.1
 #: Added to both parts of the Dice quotient, so that an image without edges gives a finite loss.
 DICE_SMOOTH = 1.0
 
+#: Brings counts, (K,), int64, from the device to the host, in one transfer.
+ReadCounts = Callable[[paddle.Tensor], List[int]]
+
 _LAPLACIAN = np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]], dtype=np.float32).reshape(1, 1, 3, 3)
 
 
+def read_counts(counts: paddle.Tensor) -> List[int]:
+    """Counts, (K,), on the host; waits until the device has them."""
+    return [int(count) for count in counts.numpy().ravel()]
+
+
 def segmentation_loss(
-    outputs: SegmentorOutputs, train_id: paddle.Tensor, losses: Losses
+    outputs: SegmentorOutputs, train_id: paddle.Tensor, losses: Losses, read: ReadCounts = read_counts
 ) -> Tuple[paddle.Tensor, Dict[str, paddle.Tensor]]:
     """The loss of a training step.
 
@@ -44,13 +52,14 @@ def segmentation_loss(
         outputs: what the network returned in training mode.
         train_id: (N, H, W), integers, 255 = ignored.
         losses: the recipe's part; its least number of kept pixels is of this batch.
+        read: called once, for the counts that decide which pixels are mined.
     Returns:
         The sum to minimize, and its parts without gradient for logging: "loss", "ohem", "ohem8", "ohem16",
         "detail_bce", "detail_dice", and "edge_share", the fraction of pixels that are edges.
     """
     min_kept = losses.min_kept(math.prod(train_id.shape))
     heads = [_pixel_losses(logits, train_id) for logits in (outputs.logits, outputs.logits8, outputs.logits16)]
-    ohem = _mined_means(heads, train_id, losses.ohem_threshold, min_kept, losses.ohem_rule)
+    ohem = _mined_means(heads, train_id, losses.ohem_threshold, min_kept, losses.ohem_rule, read)
     edges = detail_target(train_id)
     bce, dice = detail_loss(outputs.detail_logits, edges)
     total = ohem[0] + ohem[1] + ohem[2] + losses.detail_weight * (bce + dice)
@@ -158,7 +167,12 @@ def _pixel_losses(logits: paddle.Tensor, train_id: paddle.Tensor) -> paddle.Tens
 
 
 def _mined_means(
-    heads: Sequence[paddle.Tensor], train_id: paddle.Tensor, threshold: float, min_kept: int, rule: str
+    heads: Sequence[paddle.Tensor],
+    train_id: paddle.Tensor,
+    threshold: float,
+    min_kept: int,
+    rule: str,
+    read: ReadCounts = read_counts,
 ) -> List[paddle.Tensor]:
     """The mean over the hard pixels of each of several heads' pixel losses; see `ohem_cross_entropy`."""
     # Round the threshold to float32 first, so that a pixel exactly at it is not counted as hard.
@@ -168,7 +182,7 @@ def _mined_means(
     hard = [losses > hard_loss for losses in heads]
     # Which rule applies depends on the counts. One transfer from the device for all of them: each one would stall it.
     counts = paddle.stack([mask.astype("int64").sum() for mask in (*hard, labeled)])
-    *hard_pixels, labeled_pixels = counts.numpy().ravel().tolist()
+    *hard_pixels, labeled_pixels = read(counts)
     if rule == "authors":
         return [_authors_mean(losses, mask, count, min_kept) for losses, mask, count in zip(heads, hard, hard_pixels)]
     return [

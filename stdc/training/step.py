@@ -6,12 +6,12 @@ This file and what it calls is the arithmetic of the training; `stdc.training.id
 from __future__ import annotations
 
 import contextlib
-from typing import ContextManager, Dict, List, NamedTuple, Tuple
+from typing import ContextManager, Dict, List, Optional, Tuple
 
 import numpy as np
 import paddle
 
-from stdc.nn.losses import segmentation_loss
+from stdc.nn.losses import read_counts, segmentation_loss
 from stdc.nn.segmentor import SegmentorOutputs
 from stdc.nn.sync_batch_norm import convert_sync_batch_norm
 from stdc.recipe import TrainRecipe
@@ -22,10 +22,10 @@ from stdc.training.optimizer import build_optimizer
 from stdc.training.schedule import learning_rate
 
 
-class Pending(NamedTuple):
-    """What a step computed and nobody has read from the device yet.
+class Pending:
+    """What a step computed, on the device until it is read.
 
-    Attributes:
+    Args:
         iteration: the step, 0 for the first.
         names: of the loss parts.
         values: (len(names) + 1,), float32, summed over ranks: the loss parts, each weighed by its images, then how many
@@ -33,15 +33,25 @@ class Pending(NamedTuple):
         world_size: number of ranks.
     """
 
-    iteration: int
-    names: List[str]
-    values: paddle.Tensor
-    world_size: int
+    def __init__(self, iteration: int, names: List[str], values: paddle.Tensor, world_size: int) -> None:
+        self.iteration, self.values = iteration, values
+        self._names, self._world_size = names, world_size
+        self._on_host: Optional[np.ndarray] = None
+
+    def arrived(self, on_host: np.ndarray) -> None:
+        """The values came with another transfer."""
+        self._on_host = on_host
 
     def read(self) -> Tuple[Dict[str, float], bool]:
-        """The loss parts, averaged over the step's images, and whether to stop. One transfer; waits for the step."""
-        *means, stops = (self.values.numpy().astype(np.float64) / self.world_size).tolist()
-        return dict(zip(self.names, means)), stops > 0.0
+        """The loss parts, averaged over the step's images, and whether to stop.
+
+        Costs nothing once the next step has run; before that, one transfer, which waits for all that the device was
+        asked for.
+        """
+        if self._on_host is None:
+            self._on_host = self.values.numpy()
+        *means, stops = (self._on_host.astype(np.float64) / self._world_size).tolist()
+        return dict(zip(self._names, means)), stops > 0.0
 
 
 class Step:
@@ -86,6 +96,7 @@ class Step:
         self.loss_scale = LossScale() if recipe.kernels.amp == "float16" else None
         decay = recipe.optimizer.ema_decay
         self.average = MovingAverage(model, decay) if decay else None
+        self._unread: Optional[Pending] = None
 
     def __call__(self, images: paddle.Tensor, labels: paddle.Tensor, iteration: int, stop: bool) -> Pending:
         """Do one step.
@@ -105,7 +116,9 @@ class Step:
         names: List[str] = []
         for number, (some_images, some_labels) in enumerate(parts, start=1):
             with self._gradients(last=number == len(parts)):
-                loss, terms = segmentation_loss(self._forward(some_images), some_labels, self.recipe.losses)
+                loss, terms = segmentation_loss(
+                    self._forward(some_images), some_labels, self.recipe.losses, self._read_counts
+                )
                 divisor = self._usual_part / some_labels.shape[0]
                 self._backward(loss, divisor)
             names = sorted(terms)
@@ -116,11 +129,26 @@ class Step:
         self.optimizer.clear_grad()
         if self.average is not None:
             self.average.update(iteration)
-        # One transfer and one collective per step: the loss parts, and a stop that all ranks obey at the same step.
+        # One collective per step: the loss parts, and a stop that all ranks obey at the same step.
         values = paddle.concat([*sums, paddle.full([1], float(stop), "float32")])
         if self.world_size > 1:
             paddle.distributed.all_reduce(values)
-        return Pending(iteration, names, values, self.world_size)
+        self._unread = Pending(iteration, names, values, self.world_size)
+        return self._unread
+
+    def _read_counts(self, counts: paddle.Tensor) -> List[int]:
+        """The counts of the mining, and with them what the step before computed.
+
+        A transfer waits for all that the device was asked for. Were the step before read by one of its own after this
+        step, that would wait for this step's end, and the device for the host to prepare the next one.
+        """
+        before, self._unread = self._unread, None
+        if before is None:
+            return read_counts(counts)
+        # float64 holds counts and float32 alike.
+        together = paddle.concat([counts.astype("float64"), before.values.astype("float64")]).numpy()
+        before.arrived(together[counts.shape[0] :])
+        return [int(count) for count in together[: counts.shape[0]]]
 
     def _forward(self, images: paddle.Tensor) -> SegmentorOutputs:
         amp = self.recipe.kernels.amp

@@ -7,9 +7,10 @@
 #   .venv/floor-paddle24  Python 3.8 with Paddle 2.4.2, the nearest to the CoreX SDK's own 2.4.1; built for CUDA, so it runs
 #                         with a stand-in for libcudart, on the CPU. The programs are tried there too (tests/devices).
 #
-# FLOOR_PYTHON names an interpreter. Says so and ends well where there is none.
+# FLOOR_PYTHON names an interpreter. Says so and ends well where there is none. Both are tried, whatever the first one finds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+failed=0
 
 # find_python MINOR...: the first Python 3.MINOR that runs.
 find_python() {
@@ -31,7 +32,7 @@ export PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python
 
 if python=$(find_python 8 9); then
     tests/floor/environment.sh "$PWD/.venv/floor" "$python" paddle-corex.lock floor.lock
-    .venv/floor/bin/python -m pytest tests/unit "$@"
+    .venv/floor/bin/python -m pytest tests/unit "$@" || failed=1
 else
     echo "SKIPPED: the floor was not tested: no Python 3.8 or 3.9 here; name one: FLOOR_PYTHON=/path/to/python3.8" >&2
 fi
@@ -46,5 +47,6 @@ else
     trap 'rm -rf "$cudart"' EXIT
     "$python" tests/devices/build.py "$cudart"
     LD_LIBRARY_PATH=$cudart .venv/floor-paddle24/bin/python -m pytest tests/unit tests/devices/test_paddle24.py \
-        tests/devices/test_kernels.py "$@"
+        tests/devices/test_kernels.py "$@" || failed=1
 fi
+exit "$failed"

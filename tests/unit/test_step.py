@@ -135,17 +135,35 @@ def test_a_step_sends_nothing_to_the_device_while_it_runs(
 
 @pytest.mark.parametrize("preset", ["paddleseg", "authors"])
 @pytest.mark.parametrize("min_kept", [1, 16000], ids=["many hard pixels", "few hard pixels"])
-def test_a_step_reads_from_the_device_once_for_its_mining_and_leaves_its_losses_there(
+def test_a_step_reads_from_the_device_once_for_its_mining_and_for_the_losses_of_the_step_before(
     batch: Tuple[Any, Any], transfers: List[str], preset: str, min_kept: int
 ) -> None:
     model = network()
     model.train()
     changes = {"preset": preset, "ohem_min_kept": min_kept, "warmup_iterations": 0, "warmup_start_lr": 0.0}
     step = Step(model, recipe(**changes), seed=0, micro_batch=4)
+    first = step(*batch, 0, True)
     transfers.clear()
-    pending = step(*batch, 0, True)
-    # The counts of hard pixels of the three heads, which decide what is computed next.
+    second = step(*batch, 1, False)
+    # The counts of hard pixels of the three heads, which decide what is computed next, and what the first step left.
+    losses, stopping = first.read()
     assert transfers == ["numpy"]
-    losses, stopping = pending.read()
-    assert transfers == ["numpy", "numpy"]
     assert stopping and {"loss", "ohem", "detail_bce", "edge_share"} <= set(losses)
+    assert losses["loss"] == float(first.values[sorted(losses).index("loss")])
+    transfers.clear()
+    # The last step of an interval has none behind it.
+    second.read()
+    third = step(*batch, 2, False)
+    assert transfers == ["numpy", "numpy"]
+    assert not second.read()[1] and third.read()[0]["loss"] != losses["loss"]
+
+
+def test_parts_of_a_step_read_once_each(batch: Tuple[Any, Any], transfers: List[str]) -> None:
+    model = network()
+    model.train()
+    step = Step(model, recipe(), seed=0, micro_batch=2)
+    first = step(*batch, 0, False)
+    transfers.clear()
+    step(*batch, 1, False)
+    first.read()
+    assert transfers == ["numpy", "numpy"]
