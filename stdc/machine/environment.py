@@ -6,7 +6,7 @@ shared. So both take names from lists, never by prefix: `NVIDIA_API_KEY` begins 
 
 from __future__ import annotations
 
-from typing import Dict, FrozenSet, Mapping, Optional
+from typing import Dict, FrozenSet, List, Mapping, Optional
 
 from stdc.errors import InputError
 
@@ -128,15 +128,18 @@ def asked_devices(environment: Mapping[str, str]) -> Optional[int]:
 def cuda_devices(visible: Optional[str]) -> Optional[int]:
     """How many devices a value of CUDA_VISIBLE_DEVICES leaves visible at most; None: it is not set, so all.
 
-    By CUDA's rules: the list ends at the first entry that is no device, and of MIG instances a process sees one.
+    By CUDA's rules: the list ends at the first entry that is no device, of MIG instances a process sees one, and a list
+    that names a device twice shows none.
     """
     if visible is None:
         return None
-    count = 0
+    entries: List[str] = []
     for entry in (part.strip() for part in visible.split(",")):
+        if entry in entries:
+            return 0
         if entry.startswith("MIG-"):
-            return 1 if count == 0 else count
+            return max(len(entries), 1)
         if not (entry.isdigit() or entry.startswith("GPU-")):
             break
-        count += 1
-    return count
+        entries.append(entry)
+    return len(entries)

@@ -164,8 +164,10 @@ def _visible(device: str, environment: Mapping[str, str]) -> Optional[List[str]]
     if told is not None and told != "all":
         entries: List[str] = []
         for entry in (part.strip() for part in told.split(",")):
-            # As CUDA does: the list ends at the first entry that is no device.
-            if not re.fullmatch(r"\d+|GPU-[\w-]+|MIG-[\w/-]+", entry) or entry in entries:
+            # As CUDA does: a device named twice hides all, and the list ends at the first entry that is no device.
+            if entry in entries:
+                return []
+            if not re.fullmatch(r"\d+|GPU-[\w-]+|MIG-[\w/-]+", entry):
                 break
             entries.append(entry)
         return entries

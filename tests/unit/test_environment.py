@@ -89,6 +89,10 @@ def test_ranks_on_the_cpu_see_no_accelerator_and_no_plug_in() -> None:
         ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,GPU-1c3d", 2),
         # Of several MIG instances a process sees the first.
         ("MIG-GPU-8932f937/1/0,MIG-GPU-8932f937/2/0", 1),
+        # A device that is named twice hides all.
+        ("0,0", 0),
+        ("0,1,0", 0),
+        ("junk", 0),
     ],
 )
 def test_cuda_devices_are_counted_by_cudas_rules(visible: Optional[str], count: Optional[int]) -> None:

@@ -103,6 +103,9 @@ def test_a_killed_process_frees_its_device(tmp_path: Path) -> None:
         ("gpu", {"CUDA_VISIBLE_DEVICES": "0", "SLURM_JOB_ID": "7"}),
         # None there: Paddle says so in its words.
         ("gpu", {"CUDA_VISIBLE_DEVICES": ""}),
+        ("gpu", {"CUDA_VISIBLE_DEVICES": "junk"}),
+        # A lease on the first one would make a device visible that CUDA hides.
+        ("gpu", {"CUDA_VISIBLE_DEVICES": "0,0"}),
         ("gpu", {"STDC_LEASES": "0"}),
     ],
 )
@@ -121,6 +124,13 @@ def test_jobs_of_a_scheduler_have_leases_of_their_own(tmp_path: Path) -> None:
     with leased("gpu", 1, quiet, environment=one), leased("gpu", 1, quiet, environment=other):
         assert (one["CUDA_VISIBLE_DEVICES"], other["CUDA_VISIBLE_DEVICES"]) == ("0", "0")
         assert held_by_others("gpu", one) == 1
+
+
+def test_instances_of_a_divided_device_are_leased_one_by_one(tmp_path: Path) -> None:
+    visible = "MIG-GPU-8932f937/1/0,MIG-GPU-8932f937/2/0"
+    one, other = variables(tmp_path, visible), variables(tmp_path, visible)
+    with leased("gpu", 1, quiet, environment=one), leased("gpu", 1, quiet, environment=other):
+        assert f"{one['CUDA_VISIBLE_DEVICES']},{other['CUDA_VISIBLE_DEVICES']}" == visible
 
 
 def test_the_plug_in_is_told_by_its_own_variable_and_by_the_one_of_its_runtime(tmp_path: Path) -> None:

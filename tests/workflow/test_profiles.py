@@ -63,6 +63,8 @@ def test_trainings_on_fewer_devices_than_there_are_run_side_by_side(
         ({"CUDA_VISIBLE_DEVICES": "0,-1,1"}, 1),
         # None: the program says that it sees none.
         ({"CUDA_VISIBLE_DEVICES": ""}, 1),
+        ({"CUDA_VISIBLE_DEVICES": "junk"}, 1),
+        ({"CUDA_VISIBLE_DEVICES": "0,0"}, 1),
         ({"STDC_DEVICES": "", "CUDA_VISIBLE_DEVICES": "0,1,2"}, 3),
     ],
     ids=lambda value: str(value),
