@@ -77,8 +77,8 @@ class Acceptance:
         self.small = small or device == CPU
         self.sizes = ON_CPU if self.small else PUBLISHED
         self.without_loader: Optional[float] = None
-        #: Seconds that the last training took to begin: what this machine needs for imports, ranks and a few steps beside
-        #: whatever else it does. An ending may take as long, and a little more.
+        #: Seconds that the last training took to begin: what this machine needs for imports, ranks and a few steps,
+        #: beside whatever else it does. An ending may take as long, and a little more.
         self.began_s = 0.0
 
     def measure(self, part: str, device: str, environment: Optional[Dict[str, str]] = None, **options: int) -> Any:
