@@ -43,8 +43,8 @@ EXACT = {"NVIDIA_TF32_OVERRIDE": "0"}
 STEPS_COMPARED = 30
 #: Seconds that a training may take to end, in addition to those that it took to begin.
 _END_S = 15.0
-#: Seconds without a sign of life after which a run is ended: the least that is tried.
-_STEP_LIMIT_S = 30.0
+#: Seconds without a sign of life after which a run is ended: before the CPU's collectives give up, in words of theirs.
+_STEP_LIMIT_S = 20.0
 
 
 class Figure(NamedTuple):
@@ -267,9 +267,7 @@ class Acceptance:
         figures = []
         for number, word, limit_s in ((signal.SIGKILL, "kill -9", 0.0), (signal.SIGSTOP, "SIGSTOP", _STEP_LIMIT_S)):
             name = f"rank {word}"
-            # A step takes less than a whole beginning does.
-            limit_s = max(limit_s, self.began_s) if limit_s else 0.0
-            process = self.start_training(name, *(("--step-limit", f"{limit_s:.0f}") if limit_s else ()))
+            process = self.start_training(name, *(("--step-limit", limit_s) if limit_s else ()))
             rank = rank_below(self.folder / name, 1)
             most_s = 2 * _END_S + self.began_s + limit_s
             figures += self.ending(name, process, f"{word} of a rank", lambda: os.kill(rank, number), 1, most_s)  # noqa: B023

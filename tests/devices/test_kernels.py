@@ -1,13 +1,15 @@
 """Every (kernel, dtype) that a training step and an evaluation use is registered for GPUs, in Paddle 2.4.2 and 2.6.2.
 
-What is registered is read out of the builds for CUDA by `kernels/kernels.py`, which needs no GPU. Where such a build is
-the interpreter's own (`make floor` runs this on 2.4.2) it is asked anew; elsewhere the stored answer is taken, and it
-is only held against today's code. Registered is not the same as correct or fast.
+What is registered is read out of the builds for CUDA by `kernels/kernels.py`, which needs no GPU. A build that is at
+hand is asked anew: the interpreter's own (`make floor` runs this on 2.4.2), 2.4.2 in `test_paddle24.py`, and 2.6.2 in
+the environment that STDC_CUDA_PADDLE26 names. Elsewhere the stored answer is taken, and it is only held against today's
+code. Registered is not the same as correct or fast.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, Dict, Set, Tuple
@@ -53,6 +55,16 @@ def test_the_build_at_hand_registers_what_is_used(today: Dict[str, Any]) -> None
     if "missing" not in today:
         pytest.skip(f"NOT ASKED: paddle {paddle.__version__} here is built for the CPU")
     assert today["missing"] == []
+
+
+def test_paddle_2_6_for_cuda_registers_what_is_used() -> None:
+    folder = os.environ.get("STDC_CUDA_PADDLE26")
+    if not folder:
+        pytest.skip("NOT ASKED: STDC_CUDA_PADDLE26 names no environment with paddlepaddle-gpu 2.6.2")
+    table = kernels.ask(f"{folder}/bin/python", {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"})
+    assert table["version"] == "2.6.2"
+    assert table["missing"] == []
+    assert pairs(table["used"]) == pairs(TABLES["2.6.2"]["used"]), RENEW
 
 
 def test_a_kernel_that_is_not_registered_would_be_found() -> None:

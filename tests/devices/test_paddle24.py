@@ -22,9 +22,10 @@ from trial import REPOSITORY, Trial, read, sha256, succeeded
 
 from stdc.units import bytes_text
 
-sys.path.insert(0, str(REPOSITORY / "tests" / "floor"))
+sys.path[:0] = [str(REPOSITORY / "tests" / "floor"), str(REPOSITORY / "tests" / "devices" / "kernels")]
 
-from old_pythons import find_old_python
+import kernels  # noqa: E402
+from old_pythons import find_old_python  # noqa: E402
 
 #: What has to do with Paddle's version, and is quick. `make floor` runs all unit tests.
 UNIT_TESTS = ("nn_losses", "nn_segmentor", "nn_state", "nn_sync_batch_norm", "optimizer", "schedule", "step")
@@ -142,6 +143,12 @@ def test_two_ranks_evaluate_like_one(trial: Trial, trained: Path, tmp_path: Path
 def test_speed_is_measured(trial: Trial, trained: Path, tmp_path: Path) -> None:
     succeeded(trial.measure_speed(trained, tmp_path / "speed.json", "cpu"))
     assert read(tmp_path / "speed.json")["inference"]["fps"] > 0
+
+
+def test_every_kernel_in_use_is_registered_for_gpus(python: str, environment: Dict[str, str]) -> None:
+    table = kernels.ask(python, environment)
+    assert table["version"] == "2.4.2" and sum(map(len, table["used"].values())) > 50
+    assert table["missing"] == []
 
 
 def test_device_gpu_is_refused_in_words(trial: Trial, tmp_path: Path) -> None:

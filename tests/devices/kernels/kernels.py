@@ -1,6 +1,6 @@
 """Which kernels our training and evaluation use, and whether this build of Paddle registers each of them for GPUs.
 
-    python tests/devices/kernels/kernels.py [--write]
+    python tests/devices/kernels/kernels.py [--write] [--json]
 
 No GPU is needed: a training step is run on the CPU with Paddle's log turned up, and each (kernel, dtype) that it names
 is looked up in the registry of the same build. `--write` keeps the answer in `tables.json`, which is what the tests
@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Set, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Set, Tuple
 
 HERE = Path(__file__).resolve().parent
 TABLES = HERE / "tables.json"
@@ -105,6 +105,19 @@ def look_up() -> Dict[str, Any]:
     return table
 
 
+def ask(python: str, environment: Mapping[str, str]) -> Dict[str, Any]:
+    """The table of another interpreter's Paddle, made now; `environment` is added to this process's own."""
+    command = [python, str(Path(__file__).resolve()), "--json"]
+    own = {**os.environ, **environment}
+    if "paddle" in sys.modules:
+        # Importing Paddle leaves its own folder of plug-ins in this process's environment.
+        own.pop("CUSTOM_DEVICE_ROOT", None)
+    result = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise RuntimeError(result.stderr[-2000:])
+    return json.loads(result.stdout.splitlines()[-1])
+
+
 def main() -> None:
     import paddle
 
@@ -115,6 +128,8 @@ def main() -> None:
         tables = json.loads(TABLES.read_text()) if TABLES.exists() else {}
         tables[paddle.__version__] = table
         TABLES.write_text(json.dumps(tables, indent=1, sort_keys=True) + "\n")
+    if "--json" in sys.argv[1:]:
+        print(json.dumps({"version": paddle.__version__, **table}))
 
 
 if __name__ == "__main__":
