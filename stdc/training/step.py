@@ -145,8 +145,8 @@ class Step:
         before, self._unread = self._unread, None
         if before is None:
             return read_counts(counts)
-        # float64 holds counts and float32 alike.
-        together = paddle.concat([counts.astype("float64"), before.values.astype("float64")]).numpy()
+        # float64 holds counts and float32 alike. (A sum of Paddle 2.4 has one dimension, so the counts then have two.)
+        together = paddle.concat([counts.astype("float64").reshape([-1]), before.values.astype("float64")]).numpy()
         before.arrived(together[counts.shape[0] :])
         return [int(count) for count in together[: counts.shape[0]]]
 
