@@ -144,15 +144,18 @@ class EvaluateJob:
         content["manifest_sha256"] = files.sha256_file(self.manifest)
         content["list_sha256"] = files.sha256_file(self.val_list)
         files.write_json(self.output, content)
-        for figures in content["protocols"]:
-            miou = "none, no pixel counts" if figures["miou"] is None else f"{100 * figures['miou']:.2f} %"
-            self.log(f"{figures['protocol']['name']}: mIoU {miou} on {figures['images']} images")
         compared = content.get("backend_comparison")
-        if compared:
-            self.log(
-                f"{compared['backend']} differs in {compared['differing_pixels']} of {compared['pixels']} pixels "
-                f"of {compared['images']} images"
-            )
+        # The first protocol is the one that both backends predict.
+        other = (
+            f"; {compared['backend']} differs in {compared['differing_pixels']} of {compared['pixels']} pixels "
+            f"of {compared['images']} images"
+            if compared
+            else ""
+        )
+        for number, figures in enumerate(content["protocols"]):
+            miou = "none, no pixel counts" if figures["miou"] is None else f"{100 * figures['miou']:.2f} %"
+            words = f"{figures['protocol']['name']}: mIoU {miou} on {figures['images']} images"
+            self.log(words if number else words + other)
 
     def _log_once(self, line: str) -> None:
         """Of what every process finds: said by the one that the user started."""

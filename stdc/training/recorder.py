@@ -20,7 +20,7 @@ from stdc.training.visualdl import ScalarLog, keep_pictures
 from stdc.units import clock_text
 
 #: Seconds between lines of progress: no oftener than the first, no rarer than the second.
-_LINE_LEAST_S = 5.0
+_LINE_LEAST_S = 15.0
 _LINE_MOST_S = 60.0
 #: Of the history, what the status tells the newest of.
 _FIGURES = ("loss", "lr", "images_per_s", "reader_wait_share", "miou")

@@ -57,6 +57,14 @@ def shown(stream: io.StringIO) -> List[str]:
     return [line.split("] ", 1)[-1] for line in stream.getvalue().splitlines()]
 
 
+def test_a_line_that_is_repeated_is_shown_once(logger: logging.Logger) -> None:
+    stream = logger.handlers[0].stream  # type: ignore[attr-defined]
+    use(logger, [])
+    for words in ("Will exit after finishing", "Will exit after finishing", "other", "Will exit after finishing"):
+        say(logger, words)
+    assert shown(stream) == ["Will exit after finishing", "other", "Will exit after finishing"]
+
+
 def test_a_stage_is_two_lines_and_noise_is_none(logger: logging.Logger) -> None:
     stream = logger.handlers[0].stream  # type: ignore[attr-defined]
     use(logger, ["COMPARABLE"])

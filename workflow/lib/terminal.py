@@ -120,6 +120,7 @@ class StageLines(logging.Handler):
         self._default, self._closing, self._ending, self._clock = default, closing, ending, clock
         self._jobs: Dict[int, Tuple[str, float]] = {}
         self._failed = False
+        self._last = ""
         for own in default.filters:
             self.addFilter(own)
 
@@ -127,7 +128,9 @@ class StageLines(logging.Handler):
         """Write what a person should see of a record, in our words for jobs and in Snakemake's for the rest."""
         try:
             text = self._text(record)
-            if text:
+            # Snakemake repeats that it waits for its jobs every few seconds.
+            if text and text != self._last:
+                self._last = text
                 self._default.stream.write(text + "\n")
                 self._default.stream.flush()
         except BrokenPipeError:
