@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -84,7 +85,8 @@ def read_runs(folders: Sequence[Path]) -> List[Run]:
     """
     if len(folders) < 2:
         raise InputError("compare: two results folders or more are needed, such as results/a results/b")
-    if len({folder.resolve() for folder in folders}) < len(folders):
+    # Path.resolve would end in an error of its own at a link to itself; reading the folder says it in words.
+    if len({os.path.realpath(folder) for folder in folders}) < len(folders):
         raise InputError("compare: a results folder is given twice")
     runs = [read_run(folder) for folder in folders]
     names = [run.label for run in runs]

@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
+import hostile
 import made_results
 import other_things
 import yaml
@@ -107,6 +108,12 @@ PROGRAMS: Mapping[str, Case] = {
         "results/run --resources resources",
         [f"{_CONFIG}/report.json", *_RESULTS, f"{_SEED}/history.jsonl", "results/run/verdict.json"],
     ),
+    "summarize": Case(
+        "--name study --json out/summary.json --markdown out/summary.md --page out/summary.html "
+        "results/run results/other",
+        [f"{_CONFIG}/report.json", *_RESULTS, f"{_SEED}/history.jsonl"],
+    ),
+    "convert_torch_weights": Case("--input theirs.pth --output out/theirs.safetensors", ["theirs.pth"]),
     "model_card": Case("results/run --output out/card.md", ["results/run/verdict.json", f"{_SEED}/provenance.json"]),
     "crate": Case(
         "results/run --license https://creativecommons.org/licenses/by/4.0/",
@@ -171,6 +178,7 @@ def make_sound(place: Path, dataset: Path, work: Path, weights: Mapping[str, Any
     (place / "recipe.yaml").write_text(yaml.safe_dump({**config, "name": "made"}), encoding="utf-8")
     array_files.write_pdparams(place / "weights.pdparams", weights)
     array_files.write_safetensors(place / "start.safetensors", weights)
+    (place / "theirs.pth").write_bytes(_torch_backbone(weights))
     record = {"key": "model.init_from", "source": "theirs.pdparams", "sha256": "ab" * 32, "checksum": "none"}
     files.write_json(place / "record.json", record)
 
@@ -213,6 +221,22 @@ def make_sound(place: Path, dataset: Path, work: Path, weights: Mapping[str, Any
         for path in sorted((place / "data").glob(f"gtFine/{split}/*/*_labelIds.png")):
             frame = path.name[: path.name.index("_gtFine")]
             shutil.copyfile(path, place / folder / f"{frame}{suffix}.png")
+
+
+def _torch_backbone(weights: Mapping[str, Any]) -> bytes:
+    """The backbone of a network as the authors' code stores it: torch's container, torch's names of batch norms."""
+    norms = {"_mean": "running_mean", "_variance": "running_var"}
+    arrays = {}
+    for name, array in weights.items():
+        if name.startswith("cp.backbone."):
+            unit, _, leaf = name[len("cp.backbone.") :].rpartition(".")
+            arrays[f"{unit}.{norms.get(leaf, leaf)}"] = array
+    tensors, storages = {}, {}
+    for number, (name, array) in enumerate(arrays.items()):
+        strides = tuple(stride // array.itemsize for stride in array.strides)
+        tensors[name] = hostile.Rebuild(hostile._Storage(str(number), array.size), 0, array.shape, strides)
+        storages[str(number)] = array.tobytes()
+    return hostile.torch_zip(hostile.torch_pickle(tensors), storages)
 
 
 def spoil(path: Path, chance: Chance) -> Tuple[str, bool]:

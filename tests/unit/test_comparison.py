@@ -165,3 +165,10 @@ def test_program_prints_a_table_and_writes_a_page(tmp_path):
     assert "<html" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert json.loads(run_program("compare", a, b, "--json").stdout)["labels"] == ["a", "b"]
     assert_refused(run_program("compare", a, tmp_path / "none"), "none: no such folder; name a results folder")
+
+
+def test_a_link_to_itself_in_the_place_of_results_is_told(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    result = run_program("compare", tmp_path / "a", tmp_path / "b")
+    assert_refused(result, str(tmp_path / "a"))
