@@ -23,7 +23,7 @@ TESTS_AT_A_TIME := 3
 # Results folder of make crate: make crate RESULTS=results/mini ARGS="--license <address of a license>"
 RESULTS := results/mini
 
-.PHONY: help setup run status test lint format types parity parity-loop torture chaos chaos-workers bench floor device-acceptance images image-test kubernetes-test lock lock-cuda3 docs crate pictures clean
+.PHONY: help setup run status test lint format types parity parity-loop torture chaos chaos-workers bench floor device-acceptance images image-test slurm-test kubernetes-test lock lock-cuda3 docs crate pictures clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ images: ## build the images python, cpu, cuda, and corex where COREX_BASE_IMAGE 
 
 image-test: setup ## build the cpu image and run the mini recipe inside: same bytes as here (needs a Docker engine; 10 minutes)
 	@STDC_IMAGE_TEST=1 $(TRAIN) -m pytest tests/containers $(ARGS)
+
+slurm-test: setup ## run the tests on a SLURM cluster of two nodes on this machine, and the mini recipe through it (root; slurm-wlm, munge)
+	@STDC_SLURM_MINI=1 $(TRAIN) -m pytest tests/slurm $(ARGS)
 
 kubernetes-test: setup ## run deploy/kubernetes on a cluster of one node (KUBERNETES_BIN: its programs, DOCKER_DATA: an engine's folder with stdc:cpu)
 	@STDC_KUBERNETES_TEST=1 $(TRAIN) -m pytest tests/kubernetes $(ARGS)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Dict, Iterator, List, Optional, Set
 
 import pytest
 from cluster import Cluster, why_not
@@ -17,11 +17,12 @@ from families import Family, wait_until
 from snakemake_runs import REPOSITORY, Workflow
 
 RECIPE = Path(__file__).with_name("queued.yaml")
-HEAD = Path(__file__).with_name("head.py")
-MODEL = Path("results/queued/seed0/model.pdparams")
+#: Snakemake as a head that does not wait long between two looks at its jobs.
+IMPATIENT = Path(__file__).with_name("impatient.py")
 LIMIT_S = 240.0
 TWO_DEVICES = "hardware={devices: 2}"
 TWO_NODES = "hardware={nodes: 2}"
+SWEEP = "name: study\nseeds: [0, 1]\noverrides:\n  base: {}\n  fast: {train: {base_lr: 0.02}}\n"
 
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(600)]
 
@@ -45,22 +46,25 @@ class Place:
         self.folder = folder
         folder.mkdir(exist_ok=True)
 
-    def command(self, *arguments: object, recipe: Path = RECIPE) -> List[str]:
-        return Workflow(REPOSITORY, self.folder).command("--configfile", recipe, *arguments)
+    def command(self, *arguments: object, recipe: Optional[Path] = RECIPE) -> List[str]:
+        named = ["--configfile", recipe] if recipe else []
+        return Workflow(REPOSITORY, self.folder).command(*named, *arguments)
 
-    def local(self, *arguments: object) -> None:
+    def local(self, *arguments: object, recipe: Optional[Path] = RECIPE, limit_s: float = LIMIT_S) -> None:
         """Run on this machine, to the end."""
-        command = self.command("--cores", 2, *arguments)
+        command = self.command("--cores", 2, *arguments, recipe=recipe)
         done = subprocess.run(
-            command, cwd=self.folder, env=_environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False
+            command, cwd=self.folder, env=_environment(), capture_output=True, text=True, timeout=limit_s, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def queued(self, cluster: Cluster, *arguments: object) -> Family:
+    def queued(self, cluster: Cluster, *arguments: object, recipe: Optional[Path] = RECIPE) -> Family:
         """Start a run that hands its jobs to the cluster."""
-        profile = ["--profile", REPOSITORY / "profiles" / "slurm", "--slurm-no-account"]
-        python, _, _, *words = self.command(*profile, *arguments)
-        command = ["env", "--chdir", str(self.folder), python, str(HEAD), *words]
+        profile = ["--profile", REPOSITORY / "profiles" / "slurm"]
+        # Looked at more often than a real cluster's controller would like.
+        often = ["--slurm-init-seconds-before-status-checks", 1, "--slurm-no-account"]
+        python, _, _, *words = self.command(*profile, *often, *arguments, recipe=recipe)
+        command = ["env", "--chdir", str(self.folder), python, str(IMPATIENT), *words]
         said = self.folder / "said"
         return Family(cluster.inside(*command), self.folder, said, _environment())
 
@@ -73,8 +77,9 @@ class Place:
         """What the heads have said."""
         return (self.folder / "said").read_text(encoding="utf-8", errors="replace")
 
-    def weights(self) -> str:
-        return hashlib.sha256((self.folder / MODEL).read_bytes()).hexdigest()
+    def weights(self, results: str = "queued") -> str:
+        model = self.folder / "results" / results / "seed0" / "model.pdparams"
+        return hashlib.sha256(model.read_bytes()).hexdigest()
 
     def logs(self) -> str:
         """What programs and jobs have written."""
@@ -114,9 +119,9 @@ def heads(family: Family) -> List[int]:
     return [family.head.pid, *(member.pid for member in family.members() if member.parent == family.head.pid)]
 
 
-def finish(family: Family, place: Place, code: int = 0) -> None:
+def finish(family: Family, place: Place, code: int = 0, limit_s: float = LIMIT_S) -> None:
     try:
-        assert family.wait(LIMIT_S) == code, family.text()[-4000:] + place.logs()[-4000:]
+        assert family.wait(limit_s) == code, family.text()[-4000:] + place.logs()[-4000:]
     finally:
         family.end()
 
@@ -214,29 +219,43 @@ def test_time_limit_on_the_command_line_keeps_the_device_and_wrong_input_is_trie
     assert "stdc: train (seed 0) failed: " in place.said() and "gpu" in place.said().rpartition("failed: ")[2]
 
 
-def test_seeds_train_side_by_side_though_a_device_profile_limits_one_machine(
+def test_experiments_and_seeds_of_a_sweep_train_side_by_side_though_a_device_profile_limits_one_machine(
     cluster: Cluster, here: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STDC_DEVICES", "1")
     place = beside(here, tmp_path)
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
     device = ["--profile", REPOSITORY / "profiles" / "cuda"]
     no_gpu = ["--set-resources", "train:device=cpu", "train:workers=0"]
     before = len(cluster.jobs())
-    family = place.queued(cluster, *device, *no_gpu, "--until", "train", "--config", "seeds=[0,1]")
+    family = place.queued(cluster, *device, *no_gpu, "--until", "train", "--config", "sweep=sweep.yaml")
+
+    def running() -> Set[str]:
+        return {job.stage for job in cluster.jobs()[before:] if job.state == "RUNNING"}
+
     try:
-        wait_until(
-            lambda: (
-                len([job for job in cluster.jobs()[before:] if job.state == "RUNNING"]) == 2
-                or family.head.poll() is not None
-            ),
-            LIMIT_S,
-            "two trainings",
-        )
-        stages = {job.stage for job in cluster.jobs()[before:] if job.state == "RUNNING"}
-        assert stages == {"rule_train_wildcards_0", "rule_train_wildcards_1"}, place.said() + place.logs()
+        wait_until(lambda: len(running()) == 4 or family.head.poll() is not None, LIMIT_S, "four trainings")
+        expected = {f"rule_train_wildcards_{variant}_{seed}" for variant in ("base", "fast") for seed in (0, 1)}
+        assert running() == expected, place.said() + place.logs()
         for head in heads(family)[1:]:
             # As Ctrl-C: the jobs are cancelled.
             family.kill(head, signal.SIGINT)
         wait_until(lambda: not cluster.running("train"), LIMIT_S, "the jobs to be cancelled")
     finally:
         family.end()
+
+
+@pytest.mark.timeout(3600)
+def test_mini_recipe_needs_no_edit_and_gives_the_bytes_of_this_machine(cluster: Cluster, tmp_path: Path) -> None:
+    if os.environ.get("STDC_SLURM_MINI") != "1":
+        pytest.skip("the mini recipe is not run through SLURM: STDC_SLURM_MINI is not 1 (make slurm-test)")
+    here, place = Place(tmp_path / "here"), Place(tmp_path / "cluster")
+    here.local("--until", "evaluate", recipe=None, limit_s=1500)
+    finish(place.queued(cluster, recipe=None), place, limit_s=1500)
+    print(f"\nthe mini recipe on SLURM, and here: {place.weights('mini')} {here.weights('mini')}")
+    assert place.weights("mini") == here.weights("mini")
+    results = [folder.folder / "results" / "mini" for folder in (here, place)]
+    for name in ("best.pdparams", "metrics.json", "metrics_best.json"):
+        ours, queued = ((folder / "seed0" / name).read_bytes() for folder in results)
+        assert ours == queued, name
+    assert (results[1] / "seed0" / "speed.json").is_file() and (results[1] / "report.html").is_file()
