@@ -22,13 +22,17 @@ _INDEX = "finished.json"
 
 
 def keep(outputs: Sequence[Path], run_hash: str) -> None:
-    """Give the outputs of a run second names, instead of those of an earlier run; does nothing where links are not.
+    """Give the outputs of a run second names, instead of those of an earlier run.
+
+    Does nothing where hard links cannot be made, and for outputs in several folders, which the workflow does not make.
 
     Args:
-        outputs: files and folders of one folder; the first one is the weights.
+        outputs: files and folders; the first one is the weights.
         run_hash: of the run that they belong to.
     """
     home = outputs[0].parent
+    if any(home not in path.parents for path in outputs):
+        return
     kept, made = home / FOLDER, home / f".tmp-{os.getpid()}-{FOLDER}"
     digests: Dict[str, str] = {}
     shutil.rmtree(made, ignore_errors=True)

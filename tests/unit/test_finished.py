@@ -74,6 +74,15 @@ def test_a_file_system_without_links_is_no_fault(outputs: List[Path], monkeypatc
     assert not finished.restore(outputs, "another")
 
 
+def test_outputs_in_several_folders_are_not_kept_and_no_fault(outputs: List[Path], tmp_path: Path) -> None:
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere.jsonl"
+    elsewhere.write_text("history", encoding="utf-8")
+    finished.keep([outputs[0], elsewhere], "later")
+    assert not finished.restore([outputs[0], elsewhere], "later")
+    # What was kept before is of another run.
+    assert not finished.restore(outputs, "later")
+
+
 def test_a_file_system_that_cannot_sync_folders_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CIFS and some FUSE file systems answer EINVAL."""
     real = os.fsync
