@@ -47,7 +47,7 @@ class Limits:
 
     step_s: float = 600.0
     pause_s: float = 3600.0
-    rendezvous_s: float = 120.0
+    rendezvous_s: float = 100.0
 
     def of(self, phase: str) -> float:
         """Seconds that a phase may last."""

@@ -73,7 +73,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rendezvous-limit",
         type=float,
-        default=120.0,
+        default=100.0,
         metavar="SECONDS",
         help="the same until all nodes and ranks have begun",
     )
