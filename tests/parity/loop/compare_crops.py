@@ -5,6 +5,7 @@
 
 Reads what run_loop.py prepared in the folder. Given equal draws the crops are equal bit for bit (`../transforms`); here
 each side draws by itself. Of fourteen independent distances, one beyond 3 is expected in some 26 comparisons.
+`--weights` adds how hard the crops are for a trained network: its cross entropy on each.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import json
 import random
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[2])]
 
 import numpy as np
+import paddle
 import peer_loop
 import yaml
 from loop_results import standardized_gap
@@ -29,13 +31,35 @@ from stdc.data.dataset import TrainDataset
 from stdc.data.entries import read_entries, read_prepared
 from stdc.data.labels import IGNORE, TRAIN_NAMES
 from stdc.data.transforms import normalization_table
+from stdc.nn.segmentor import build_segmentor
+from stdc.nn.state import load_segmentor
 from stdc.stages import read_train_stage
+from stdc.weights.array_files import read_pdparams
 
 #: Classes that are looked at one by one: the commonest of street scenes.
 CLASSES = ("road", "sidewalk", "building", "vegetation", "sky", "car")
 
 
-def moments(image: np.ndarray, label: np.ndarray) -> Dict[str, float]:
+#: The mean loss of a network on a crop.
+Hardness = Optional[Callable[[np.ndarray, np.ndarray], float]]
+
+
+def hardness(weights: Path) -> Callable[[np.ndarray, np.ndarray], float]:
+    """The cross entropy of a trained network, over the labeled pixels of a crop."""
+    model = build_segmentor("stdc1")
+    load_segmentor(model, read_pdparams(weights), str(weights))
+    model.eval()
+
+    def loss(image: np.ndarray, label: np.ndarray) -> float:
+        truth = paddle.to_tensor(label[None].astype(np.int64))
+        with paddle.no_grad():
+            logits = model(paddle.to_tensor(image[None]))
+            return float(paddle.nn.functional.cross_entropy(logits, truth, axis=1, ignore_index=IGNORE))
+
+    return loss
+
+
+def moments(image: np.ndarray, label: np.ndarray, loss: Hardness = None) -> Dict[str, float]:
     """Of one crop: (3, H, W), normalized, and train ids (H, W)."""
     found = {f"mean of {color}": float(image[c].mean()) for c, color in enumerate(("red", "green", "blue"))}
     found["deviation within the crop"] = float(image.std())
@@ -48,10 +72,12 @@ def moments(image: np.ndarray, label: np.ndarray) -> Dict[str, float]:
     found["void"] = float((label == IGNORE).mean())
     for name in CLASSES:
         found[name] = float((label == TRAIN_NAMES.index(name)).mean())
+    if loss is not None and found["void"] < 1:
+        found["cross entropy of a network"] = loss(image, label)
     return found
 
 
-def our_crops(shared: Path, dataset: Path, epochs: int) -> List[Dict[str, float]]:
+def our_crops(shared: Path, dataset: Path, epochs: int, loss: Hardness) -> List[Dict[str, float]]:
     stage = read_train_stage(shared / "train.json")
     prepared = read_prepared(dataset, shared / "labels", shared / "manifest.json", shared / "labels.json")
     entries = read_entries(shared / "lists" / "train.txt", "train", prepared, stage.separator)
@@ -60,11 +86,11 @@ def our_crops(shared: Path, dataset: Path, epochs: int) -> List[Dict[str, float]
     found = []
     for key in range(epochs * len(crops)):
         image, label = crops[key]
-        found.append(moments(np.stack([table[c][image[c]] for c in range(3)]), label))
+        found.append(moments(np.stack([table[c][image[c]] for c in range(3)]), label, loss))
     return found
 
 
-def peer_crops(shared: Path, epochs: int) -> List[Dict[str, float]]:
+def peer_crops(shared: Path, epochs: int, loss: Hardness) -> List[Dict[str, float]]:
     job: Dict[str, Any] = json.loads((shared / "job.json").read_text(encoding="utf-8"))
     path = shared / "crops.yml"
     path.write_text(yaml.safe_dump(peer_loop.recipe(job, str(shared / "peer_dataset"))), encoding="utf-8")
@@ -72,7 +98,7 @@ def peer_crops(shared: Path, epochs: int) -> List[Dict[str, float]]:
     random.seed(0)
     crops = Config(str(path)).train_dataset
     return [
-        moments(sample["img"], sample["label"])
+        moments(sample["img"], sample["label"], loss)
         for sample in (crops[index] for _ in range(epochs) for index in range(len(crops)))
     ]
 
@@ -81,15 +107,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder of run_loop.py")
     parser.add_argument("--epochs", type=int, default=10, help="crops of each image (default: 10)")
+    parser.add_argument("--weights", type=Path, help="of a trained network (.pdparams)")
     options = parser.parse_args()
+    loss = hardness(options.weights) if options.weights else None
     shared = options.output.resolve() / "shared"
     dataset = (shared / "peer_dataset" / "leftImg8bit").resolve().parent
-    ours, theirs = our_crops(shared, dataset, options.epochs), peer_crops(shared, options.epochs)
+    ours, theirs = our_crops(shared, dataset, options.epochs, loss), peer_crops(shared, options.epochs, loss)
     print(
         f"{len(ours)} crops of each side\n\n| of a crop | ours | PaddleSeg | standard errors apart |\n|---|---|---|---|"
     )
     for name in ours[0]:
-        mine, others = ([one[name] for one in side] for side in (ours, theirs))
+        mine, others = ([one[name] for one in side if name in one] for side in (ours, theirs))
         gap = standardized_gap(mine, others)
         print(f"| {name} | {np.mean(mine):.4f} | {np.mean(others):.4f} | {gap:+.1f} |")
 
