@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def main(options: argparse.Namespace) -> None:
     check(verdict_path, verdict, VERDICT, "run report again")
     provenance = None
     path = options.results / f"seed{next(iter(verdict['seeds']), 0)}" / "provenance.json"
-    if path.exists():
+    # A link to nowhere counts as a file that is there, so that reading it names the broken link.
+    if os.path.lexists(path):
         provenance = read_json(path)
     text = model_card(verdict, provenance if isinstance(provenance, dict) else None)
     if options.output is None:

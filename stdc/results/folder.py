@@ -186,10 +186,11 @@ def read_seed(folder: Path, seed: int) -> SeedResult:
     Raises:
         InputError: it is missing, or a file is damaged.
     """
+    best = folder / "metrics_best.json"
     return SeedResult(
         seed=seed,
         metrics=read_metrics(folder / "metrics.json"),
-        best=read_metrics(folder / "metrics_best.json") if (folder / "metrics_best.json").exists() else None,
+        best=read_metrics(best) if os.path.lexists(best) else None,
         history=read_events(folder / "history.jsonl"),
         speed=_optional(folder / "speed.json", documents.SPEED, "run measure_speed again"),
         provenance=_optional(folder / "provenance.json", documents.PROVENANCE, "run train again") or {},

@@ -7,6 +7,7 @@ digests from the files that stand in this working directory.
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -81,7 +82,7 @@ def verify(folder: Path, *, resources: Path, dataset: Optional[Path], digests: D
     for seed in stage.run.seeds:
         place = folder / f"seed{seed}"
         for metrics, weights in (("metrics.json", "model.pdparams"), ("metrics_best.json", "best.pdparams")):
-            if metrics == "metrics.json" or (place / metrics).exists():
+            if metrics == "metrics.json" or os.path.lexists(place / metrics):
                 findings += _scores(place / metrics, place / weights)
         if stage.given_weights is None:
             provenance = _object(place / "provenance.json")

@@ -137,12 +137,12 @@ def test_rank_that_cannot_read_a_checkpoint_now_ends_the_run_and_nothing_is_lost
         trial,
         "unreadable",
         """
-        read = Path.read_bytes
-        def failing(path):
-            if RANK == 1 and path.name == "manifest.json" and path.parent.name == "00000004":
+        opening = os.open
+        def failing(path, *rest, **named):
+            if RANK == 1 and str(path).endswith("00000004/manifest.json"):
                 raise OSError(errno.EIO, "Input/output error", str(path))
-            return read(path)
-        Path.read_bytes = failing
+            return opening(path, *rest, **named)
+        os.open = failing
         """,
     )
     family = start(trial, interrupted, program)

@@ -264,3 +264,14 @@ def test_model_card_says_verdict_scores_and_origin(tmp_path):
     assert (tmp_path / "card.md").read_text() == card
     (results / "verdict.json").write_text("{}")
     assert_refused(run_program("model_card", results), "verdict.json: name: missing")
+
+
+def test_a_link_to_itself_is_no_absent_file(tmp_path):
+    results = write_everything(tmp_path)
+    for name in ("provenance.json", "metrics_best.json"):
+        (results / "seed0" / name).unlink()
+        (results / "seed0" / name).symlink_to(name)
+    with pytest.raises(InputError, match="metrics_best"):
+        read_seed(results / "seed0", 0)
+    assert_refused(run_program("model_card", results), "provenance.json: ")
+    assert_refused(run_program("verify", results), ".json: ")
