@@ -22,7 +22,8 @@ from rows import AMD_VARIABLE, Bench, Pair, Row, in_rounds, in_turns, run_json
 def step(bench: Bench) -> Iterator[Row]:
     """Both with MKL's fast way on AMD processors, both without it, and ours with it beside PaddleSeg as shipped."""
     found = {}
-    for kind, must, aim in (("set", 1.4, 2.0), ("unset", None, None)):
+    # What must be reached is asked of crops of the published size.
+    for kind, must, aim in (("set", None, None) if bench.quick else ("set", 1.4, 2.0), ("unset", None, None)):
         found[kind] = _measure(bench, amd=kind == "set")
         work = f"training step, {AMD_VARIABLE} {kind}"
         yield _row(work, found[kind]["step"], bench, note="the kernels of the published code")
@@ -31,7 +32,14 @@ def step(bench: Bench) -> Iterator[Row]:
     if bench.peer:
         shipped = Pair(tuple(found["set"]["products"][0]), tuple(found["unset"]["step"][1]))
         work = f"training step as docs/scaling.md advises ({AMD_VARIABLE}=5, products) and as PaddleSeg is shipped"
-        yield Row(work, "s of CPU", shipped, must=1.9, aim=2.6, note="two processes, one after the other")
+        yield Row(
+            work,
+            "s of CPU",
+            shipped,
+            must=None if bench.quick else 1.9,
+            aim=None if bench.quick else 2.6,
+            note="two processes, one after the other",
+        )
 
 
 PARTS = (step,)
