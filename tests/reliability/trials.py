@@ -87,7 +87,7 @@ class TrainingTrial:
         command = self.command(name, workers, devices)
         return Family(command, self.folder, self.folder / name / "said", environment)
 
-    def finish(self, name: str, workers: int = 0, devices: int = 1, limit_s: float = 120) -> Dict[str, Any]:
+    def finish(self, name: str, workers: int = 0, devices: int = 1, limit_s: float = 240) -> Dict[str, Any]:
         """Start the run and let it end; what it made."""
         family = self.start(name, workers, devices)
         try:
