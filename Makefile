@@ -17,8 +17,8 @@ SNAKEFILES := Snakefile workflow/rules
 
 # Options for snakemake and pytest: make run ARGS="--config seeds=[0,1]", make test ARGS="-k lists".
 ARGS :=
-# Test files that run at a time, one more than most machines of a CI have processors, since many tests wait for a limit or
-# for a disk: make test TESTS_AT_A_TIME=1 on a machine with little memory (each takes up to 3 GB).
+# Test files that run at a time, as many as most machines of a CI have processors; more make tests run into their limits.
+# make test TESTS_AT_A_TIME=1 on a machine with little memory (each takes up to 3 GB).
 TESTS_AT_A_TIME := 2
 # Results folder of make crate: make crate RESULTS=results/mini ARGS="--license <address of a license>"
 RESULTS := results/mini
