@@ -52,20 +52,7 @@ def two_ranks(trial: TrainingTrial) -> Dict[str, Any]:
 @pytest.fixture(scope="module", autouse=True)
 def slow(trial: TrainingTrial) -> Iterator[Family]:
     """Two ranks that take 33 s for a checkpoint; started first, since they sleep while other things are tried."""
-    program = faulty(
-        trial,
-        "slow",
-        """
-        from stdc.training import checkpoints
-        save = checkpoints.save
-        def slow(folder, checkpoint, *rest):
-            if checkpoint.iteration == 2:
-                time.sleep(33)
-            return save(folder, checkpoint, *rest)
-        checkpoints.save = slow
-        """,
-    )
-    family = start(trial, "slow", program)
+    family = start(trial, "slow", faulty_save(trial, "slow", 2, "time.sleep(33)"))
     try:
         yield family
     finally:
@@ -75,19 +62,7 @@ def slow(trial: TrainingTrial) -> Iterator[Family]:
 @pytest.fixture(scope="module")
 def interruption(trial: TrainingTrial) -> Path:
     """What a run of two ranks left that ended after its checkpoints of iterations 2 and 4."""
-    program = faulty(
-        trial,
-        "interrupted",
-        """
-        from stdc.training import checkpoints
-        save = checkpoints.save
-        def saving(folder, checkpoint, *rest):
-            if checkpoint.iteration == 6:
-                os._exit(1)
-            return save(folder, checkpoint, *rest)
-        checkpoints.save = saving
-        """,
-    )
+    program = faulty_save(trial, "interrupted", 6, "os._exit(1)")
     assert end(start(trial, "interrupted", program)) == 1
     assert saved(trial, "interrupted") == ["00000002", "00000004"]
     return trial.folder / "interrupted"
@@ -107,6 +82,20 @@ def faulty(trial: TrainingTrial, name: str, fault: str) -> Path:
     preamble = _PREAMBLE.format(root=str(SCRIPTS.parents[1]), scripts=str(SCRIPTS))
     path.write_text(preamble + textwrap.dedent(fault) + _TRAIN, encoding="utf-8")
     return path
+
+
+def faulty_save(trial: TrainingTrial, name: str, iteration: int, statement: str) -> Path:
+    """A trainer in which something happens before the checkpoint of one iteration is saved."""
+    fault = f"""
+        from stdc.training import checkpoints
+        save = checkpoints.save
+        def saving(folder, checkpoint, *rest):
+            if checkpoint.iteration == {iteration}:
+                {statement}
+            return save(folder, checkpoint, *rest)
+        checkpoints.save = saving
+        """
+    return faulty(trial, name, fault)
 
 
 def start(trial: TrainingTrial, name: str, program: Path, *options: object, devices: int = 2) -> Family:

@@ -25,15 +25,12 @@ import paddle
 import peer_loop
 import yaml
 from loop_results import standardized_gap
+from our_crops import OurCrops
 from paddleseg.cvlibs import Config
 
-from stdc.data.dataset import TrainDataset
-from stdc.data.entries import read_entries, read_prepared
 from stdc.data.labels import IGNORE, TRAIN_NAMES
-from stdc.data.transforms import normalization_table
 from stdc.nn.segmentor import build_segmentor
 from stdc.nn.state import load_segmentor
-from stdc.stages import read_train_stage
 from stdc.weights.array_files import read_pdparams
 
 #: Classes that are looked at one by one: the commonest of street scenes.
@@ -77,17 +74,9 @@ def moments(image: np.ndarray, label: np.ndarray, loss: Hardness = None) -> Dict
     return found
 
 
-def our_crops(shared: Path, dataset: Path, epochs: int, loss: Hardness) -> List[Dict[str, float]]:
-    stage = read_train_stage(shared / "train.json")
-    prepared = read_prepared(dataset, shared / "labels", shared / "manifest.json", shared / "labels.json")
-    entries = read_entries(shared / "lists" / "train.txt", "train", prepared, stage.separator)
-    crops = TrainDataset(entries, stage.recipe.augmentation, seed=0)
-    table = normalization_table(stage.recipe.augmentation.mean, stage.recipe.augmentation.std)
-    found = []
-    for key in range(epochs * len(crops)):
-        image, label = crops[key]
-        found.append(moments(np.stack([table[c][image[c]] for c in range(3)]), label, loss))
-    return found
+def our_crops(shared: Path, epochs: int, loss: Hardness) -> List[Dict[str, float]]:
+    crops = OurCrops(shared, seed=0)
+    return [moments(*crops[key], loss) for key in range(epochs * len(crops))]
 
 
 def peer_crops(shared: Path, epochs: int, loss: Hardness) -> List[Dict[str, float]]:
@@ -111,8 +100,7 @@ def main() -> None:
     options = parser.parse_args()
     loss = hardness(options.weights) if options.weights else None
     shared = options.output.resolve() / "shared"
-    dataset = (shared / "peer_dataset" / "leftImg8bit").resolve().parent
-    ours, theirs = our_crops(shared, dataset, options.epochs, loss), peer_crops(shared, options.epochs, loss)
+    ours, theirs = our_crops(shared, options.epochs, loss), peer_crops(shared, options.epochs, loss)
     print(
         f"{len(ours)} crops of each side\n\n| of a crop | ours | PaddleSeg | standard errors apart |\n|---|---|---|---|"
     )

@@ -32,15 +32,12 @@ import paddle
 import peer
 import peer_loop
 import yaml
+from our_crops import OurCrops
 from paddleseg.core import train
 from paddleseg.cvlibs import Config, manager
 
-from stdc.data.dataset import TrainDataset
-from stdc.data.entries import read_entries, read_prepared
-from stdc.data.transforms import normalization_table
 from stdc.nn.segmentor import build_segmentor
 from stdc.seeds import derived_seed
-from stdc.stages import read_train_stage
 from stdc.training.sampler import StepSampler
 from stdc.training.step import Step
 
@@ -57,13 +54,13 @@ class _Done(Exception):
 class _Crops(paddle.io.Dataset):  # type: ignore[misc]
     """Our training crops as PaddleSeg's loop wants them."""
 
-    def __init__(self, crops: TrainDataset, table: np.ndarray) -> None:
+    def __init__(self, crops: OurCrops) -> None:
         super().__init__()
-        self.crops, self.table = crops, table
+        self.crops = crops
 
     def __getitem__(self, key: int) -> Dict[str, np.ndarray]:
         image, label = self.crops[key]
-        return {"img": np.stack([self.table[c][image[c]] for c in range(3)]), "label": label.astype(np.int64)}
+        return {"img": image, "label": label.astype(np.int64)}
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -101,18 +98,13 @@ def main() -> int:
     theirs, losses = config.model, config.loss
     peer.set_fusion_weights(losses["types"][3])
 
-    stage = read_train_stage(shared / "train.json")
-    dataset = (shared / "peer_dataset" / "leftImg8bit").resolve().parent
-    prepared = read_prepared(dataset, shared / "labels", shared / "manifest.json", shared / "labels.json")
-    entries = read_entries(shared / "lists" / "train.txt", "train", prepared, stage.separator)
-    augmentation = stage.recipe.augmentation
-    crops = TrainDataset(entries, augmentation, seed=options.seed)
+    crops = OurCrops(shared, options.seed)
     sampler = StepSampler(len(crops), job["batch"], options.seed)
     paddle.io.DistributedBatchSampler = _sampler(list(sampler.steps(0, job["iterations"])))
     paddle.seed(derived_seed("weights", options.seed))
     ours = build_segmentor("stdc1")
     ours.train()
-    step = Step(ours, stage.recipe, seed=options.seed, micro_batch=job["batch"])
+    step = Step(ours, crops.recipe, seed=options.seed, micro_batch=job["batch"])
     # Without the three heads that PaddleSeg builds and never runs.
     pairs = {name: (value, theirs.state_dict()[name]) for name, value in ours.state_dict().items()}
     for value, other in pairs.values():
@@ -147,7 +139,7 @@ def main() -> int:
     with contextlib.suppress(_Done):
         train(
             theirs,
-            _Crops(crops, normalization_table(augmentation.mean, augmentation.std)),
+            _Crops(crops),
             optimizer=config.optimizer,
             save_dir=str(options.output / "same_batches"),
             iters=job["iterations"],
